@@ -1,0 +1,13 @@
+//! The frames that the processes exchange: versioned, bounded, one JSON message each, over Unix sockets whose peer is known.
+//!
+//! Parsing a frame never depends on the message: length and version are checked before a byte of the payload is read. What a
+//! message *means* is its receiver's business; here is only its shape.
+
+pub mod agent;
+pub mod courier;
+pub mod frame;
+pub mod launcher;
+pub mod operator;
+pub mod peer;
+pub mod runner;
+pub mod worker;
