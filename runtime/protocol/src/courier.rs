@@ -1,0 +1,28 @@
+//! What the runner asks the `net` courier on `run/courier-net.sock`. Frames go back with the request's id; a courier may answer
+//! out of order.
+
+use serde::{Deserialize, Serialize};
+
+use theriac_model::health::{HealthAnswer, HealthCheck};
+
+/// A request to a courier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CourierRequest {
+    /// First message; the courier keeps the epoch and refuses lower ones from then on.
+    Hello { version: String },
+    /// Run the check once.
+    Check(HealthCheck),
+}
+
+/// A courier's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CourierAnswer {
+    /// To `Hello`.
+    Hello { version: String },
+    /// To `Check`.
+    Checked(HealthAnswer),
+    /// The request was refused, in one sentence.
+    Refused(String),
+}

@@ -1,0 +1,57 @@
+//! What the runner asks the launcher on `run/launcher.sock`. Services are named as in the launcher's own configuration; there is
+//! no message that carries a command.
+
+use serde::{Deserialize, Serialize};
+
+use theriac_model::id::UnitName;
+use theriac_model::unit::{KillWhom, Signal, UnitState};
+
+/// A request to the launcher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LauncherRequest {
+    /// First message; the launcher keeps the epoch and refuses lower ones from then on.
+    Hello { version: String },
+    /// Every service.
+    Units,
+    /// One service.
+    Unit { name: UnitName },
+    /// Start it. Does nothing when it is up.
+    Start { name: UnitName },
+    /// Stop it: TERM, then KILL after its `stop_timeout`.
+    Stop { name: UnitName },
+    /// Stop and start.
+    Restart { name: UnitName },
+    /// Its `reload_signal`.
+    Reload { name: UnitName },
+    /// A signal.
+    Kill { name: UnitName, whom: KillWhom, signal: Signal },
+    /// Forget its failures.
+    ResetFailed { name: UnitName },
+    /// The last lines of its output, at most 200.
+    LogTail { name: UnitName, lines: u32 },
+    /// From now on, `UnitChanged` events arrive with id 0.
+    Subscribe,
+}
+
+/// The launcher's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LauncherAnswer {
+    /// To `Hello`.
+    Hello { version: String },
+    /// To `Units`.
+    Units(Vec<UnitState>),
+    /// To everything that names one service, after it was done: its state.
+    Unit(UnitState),
+    /// To `LogTail`.
+    Lines(Vec<String>),
+    /// To `Subscribe`.
+    Subscribed,
+    /// Event: a service changed its state.
+    UnitChanged(UnitState),
+    /// There is no service of that name.
+    NoSuchUnit,
+    /// No, or it failed, in one sentence.
+    Refused(String),
+}
