@@ -1,0 +1,40 @@
+//! What each of our processes does with itself before it reads a byte from anybody: exec first, drop afterwards (a binary
+//! under a root-only home can't be executed by the uid it is to become).
+
+use std::io;
+
+/// The user a process becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Group; supplementary groups are given up.
+    pub gid: u32,
+}
+
+/// Becomes the user for good, gains no privileges by any later exec, and can't be traced or dumped by its peers.
+///
+/// Call it while the process has one thread. `None` keeps the present user and still does the rest.
+#[expect(unsafe_code, reason = "set*id for the whole process and prctl have no safe wrapper")]
+pub fn drop_privileges(identity: Option<Identity>) -> io::Result<()> {
+    if let Some(Identity { uid, gid }) = identity {
+        // SAFETY: plain system calls without pointers, but for setgroups, which reads zero elements.
+        let dropped = unsafe {
+            libc::setgroups(0, std::ptr::null()) == 0
+                && libc::setresgid(gid, gid, gid) == 0
+                && libc::setresuid(uid, uid, uid) == 0
+        };
+        if !dropped {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Asks the kernel to end this process when its parent dies, however the parent dies.
+pub fn die_with_parent() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    Ok(())
+}
