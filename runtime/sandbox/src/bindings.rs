@@ -1,0 +1,46 @@
+//! The host side of the contract, generated from `wit/`. Every resource is a bare type: its number is the handle that the
+//! runner gave out, so there is no second table here that could disagree with the runner's.
+
+/// A granted directory.
+#[derive(Debug)]
+pub enum Dir {}
+/// A file the host opened.
+#[derive(Debug)]
+pub enum Entry {}
+/// A granted unit.
+#[derive(Debug)]
+pub enum Unit {}
+/// A granted group of processes.
+#[derive(Debug)]
+pub enum Group {}
+/// One process of a group.
+#[derive(Debug)]
+pub enum Process {}
+/// A granted series.
+#[derive(Debug)]
+pub enum Series {}
+/// A granted probe.
+#[derive(Debug)]
+pub enum Probe {}
+
+mod generated {
+    #![expect(missing_debug_implementations, unreachable_pub, reason = "generated code")]
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "remedy",
+        imports: { default: trappable },
+        include_component_type: true,
+        with: {
+            "theriac:remedy/files.dir": super::Dir,
+            "theriac:remedy/files.entry": super::Entry,
+            "theriac:remedy/units.unit": super::Unit,
+            "theriac:remedy/processes.group": super::Group,
+            "theriac:remedy/processes.process": super::Process,
+            "theriac:remedy/observe.series": super::Series,
+            "theriac:remedy/observe.probe": super::Probe,
+        },
+    });
+}
+
+pub(crate) use generated::theriac::remedy::{fault, files, log, observe, processes, types, units};
+pub(crate) use generated::{Remedy, RemedyPre};
