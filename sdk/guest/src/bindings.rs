@@ -1,0 +1,11 @@
+//! What wit-bindgen makes of `wit/`. Only the rest of the SDK and `remedy!` use it.
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "remedy",
+    pub_export_macro: true,
+    default_bindings_module: "theriac_sdk::bindings",
+    export_macro_name: "export_remedy",
+    additional_derives: [PartialEq],
+    additional_derives_ignore: ["page"],
+});
