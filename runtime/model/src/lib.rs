@@ -22,6 +22,7 @@ pub mod run;
 pub mod signal;
 pub mod target;
 pub mod time;
+pub mod trend;
 pub mod unit;
 pub mod units;
 pub mod verdict;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::FaultKind;
 use crate::id::{PlaybookName, RemedyName};
 use crate::remedy::Params;
+use crate::target::Target;
 use crate::time::Span;
 
 /// One playbook.
@@ -17,8 +18,25 @@ pub struct Playbook {
     pub summary: String,
     /// The fault kinds it is for.
     pub handles: Vec<FaultKind>,
+    /// Only at these targets; empty is any. A playbook that names the target wins over one that does not.
+    #[serde(default)]
+    pub targets: Vec<Target>,
     /// Tried in order; each is one run.
     pub rungs: Vec<Rung>,
+}
+
+impl Playbook {
+    /// Whether it is for this kind at this target.
+    pub fn is_for(&self, kind: FaultKind, target: &Target) -> bool {
+        self.handles.contains(&kind) && (self.targets.is_empty() || self.targets.contains(target))
+    }
+
+    /// The playbook for this kind at this target: the first that names the target, else the first for any.
+    pub fn choose<'a>(playbooks: &'a [Self], kind: FaultKind, target: &Target) -> Option<&'a Self> {
+        let mut fitting = playbooks.iter().filter(|playbook| playbook.is_for(kind, target));
+        let first = fitting.clone().next();
+        fitting.find(|playbook| !playbook.targets.is_empty()).or(first)
+    }
 }
 
 /// One rung: a remedy with its parameters, and how long its success is waited for.

@@ -105,6 +105,8 @@ pub struct RunSummary {
     pub effects: u32,
     /// Policy wants a person to be told.
     pub tell: bool,
+    /// A person said no: no further rung is tried by itself.
+    pub declined: bool,
 }
 
 /// The runner's counters since its journal began.
