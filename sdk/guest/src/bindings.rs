@@ -1,4 +1,5 @@
 //! What wit-bindgen makes of `wit/`. Only the rest of the SDK and `remedy!` use it.
+#![expect(clippy::too_many_arguments, reason = "generated")]
 
 wit_bindgen::generate!({
     path: "../../wit",

@@ -50,8 +50,6 @@ impl Input {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
-
     use alloc::string::{String, ToString};
     use alloc::vec;
     use std::panic::catch_unwind;
@@ -87,10 +85,10 @@ mod tests {
     #[test]
     fn a_parameter_that_the_manifest_lacks_panics_with_its_name() {
         for (name, read) in [
-            ("days", (|| drop(input().param_integer("days"))) as fn()),
-            ("mode", || drop(input().param_integer("mode"))),
-            ("keep_days", || drop(input().param_choice("keep_days"))),
-            ("keep_days", || drop(input().param_flag("keep_days"))),
+            ("days", (|| assert_eq!(input().param_integer("days"), 7)) as fn()),
+            ("mode", || assert_eq!(input().param_integer("mode"), 7)),
+            ("keep_days", || assert_eq!(input().param_choice("keep_days"), "7")),
+            ("keep_days", || assert!(input().param_flag("keep_days"))),
         ] {
             let panic = catch_unwind(read).unwrap_err();
             assert!(panic.downcast_ref::<String>().unwrap().contains(name));

@@ -22,6 +22,10 @@
 #[doc(hidden)]
 pub extern crate alloc;
 
+// So that `cargo test`, `cargo clippy` and an editor work on an author's own machine.
+#[cfg(not(target_arch = "wasm32"))]
+extern crate std;
+
 #[doc(hidden)]
 pub mod bindings;
 mod denial;
@@ -78,7 +82,7 @@ macro_rules! remedy {
                 }
             }
 
-            $crate::bindings::export_remedy!(Remedy with_types_in $crate::bindings);
+    $crate::bindings::export_remedy!(Remedy with_types_in $crate::bindings);
         };
     };
 }

@@ -1,7 +1,7 @@
 //! What `std` would bring to a component, without the thirteen WASI imports it also brings: an allocator, the canonical
-//! ABI's `cabi_realloc`, and a panic handler that says where and why before it traps.
+//! ABI's `cabi_realloc`, `memcmp`, and a panic handler that says where and why before it traps.
 #![cfg(target_arch = "wasm32")]
-#![expect(unsafe_code, reason = "the allocator's entry point of the canonical ABI has a fixed, unsafe signature")]
+#![expect(unsafe_code, reason = "the symbols that the canonical ABI and the compiler ask for have unsafe signatures")]
 
 use alloc::alloc::{Layout, alloc, realloc};
 use alloc::string::ToString;
@@ -42,4 +42,33 @@ unsafe extern "C" fn cabi_realloc(old: *mut u8, old_len: usize, align: usize, ne
         core::arch::wasm32::unreachable()
     }
     fresh
+}
+
+/// What `==` on slices compiles to. On this target it is expected of wasi-libc; copies and fills are instructions of the
+/// bulk-memory proposal and need no symbol.
+///
+/// # Safety
+///
+/// Both pointers are readable for `len` bytes, as the compiler guarantees.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, len: usize) -> i32 {
+    for at in 0..len {
+        // SAFETY: `at` is below `len`.
+        let (left, right) = unsafe { (*left.add(at), *right.add(at)) };
+        if left != right {
+            return i32::from(left) - i32::from(right);
+        }
+    }
+    0
+}
+
+/// `memcmp` where only equality matters; LLVM prefers it.
+///
+/// # Safety
+///
+/// As for [`memcmp`].
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, len: usize) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { memcmp(left, right, len) }
 }
