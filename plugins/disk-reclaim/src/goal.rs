@@ -44,7 +44,7 @@ impl Resource {
     const fn number(self) -> &'static str {
         match self {
             Self::Bytes => "available",
-            Self::Inodes => "inodes-available",
+            Self::Inodes => "inodes_available",
         }
     }
 

@@ -26,7 +26,7 @@ fn treat(input: &Input) -> Result<Report, Denial> {
     let mut pass = Pass::new(&dir, goal);
     let stopped = match input.param_choice("mode") {
         "archive" => pass.take_old(keep, Entry::archive),
-        "reclaim" => pass.cut_deleted().and_then(|()| pass.take_old(keep, Entry::remove)),
+        "reclaim" => pass.cut_deleted_where_allowed().and_then(|()| pass.take_old(keep, Entry::remove)),
         mode => return Ok(Report::GaveUp(format!("there is no mode `{mode}`"))),
     };
     match stopped {

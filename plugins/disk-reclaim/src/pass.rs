@@ -7,6 +7,9 @@ use theriac_sdk::prelude::*;
 
 use crate::goal::Goal;
 
+/// Files that are left alone are named in the run's record up to this many; the report counts them all.
+const NAMED: u64 = 20;
+
 /// What has been done so far.
 pub(crate) struct Pass<'a> {
     dir: &'a Dir,
@@ -43,8 +46,9 @@ impl<'a> Pass<'a> {
             if stat.age < keep_seconds {
                 return Ok(());
             }
-            // A second name may be somebody's only copy, and the blocks would stay; an open file is still being written.
-            if stat.open || stat.links != 1 {
+            // A second name may be somebody's only copy, and the blocks would stay; an open file is still being written, and
+            // one without a suffix of rotation may be any moment.
+            if stat.open || stat.links != 1 || entry.name().ends_with(".log") {
                 self.spared += 1;
                 continue;
             }
@@ -53,9 +57,20 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
+    /// The operator may allow removing rotated logs and not cutting open ones, or the other way round.
+    pub(crate) fn cut_deleted_where_allowed(&mut self) -> Result<(), Denial> {
+        match self.cut_deleted() {
+            Err(denial @ (Denial::NotGranted(_) | Denial::Unavailable(_))) => {
+                info!("deleted logs stay as they are (rule {})", denial.refusal().rule);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// Cuts files that were unlinked and are still open: nobody can read them by name any more, and their blocks are not
     /// free. Only where every writer appends: any other would go on at its old offset and leave a hole.
-    pub(crate) fn cut_deleted(&mut self) -> Result<(), Denial> {
+    fn cut_deleted(&mut self) -> Result<(), Denial> {
         if matches!(self.goal.resource, crate::Resource::Inodes) {
             return Ok(()); // A cut gives back blocks; the inode goes when the writer closes it.
         }
@@ -100,7 +115,9 @@ impl<'a> Pass<'a> {
             return Err(denial);
         }
         self.spared += 1;
-        info!("{} left alone (rule {})", entry.name(), denial.refusal().rule);
+        if self.spared <= NAMED {
+            info!("{} left alone (rule {})", entry.name(), denial.refusal().rule);
+        }
         Ok(())
     }
 }

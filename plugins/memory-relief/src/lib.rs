@@ -63,7 +63,7 @@ fn keep_evidence(unit: &Unit) -> Result<(), Denial> {
         info!("the largest is {name} with {} MiB", memory / MIB);
     }
     match unit.log_tail(LOG_LINES) {
-        Ok(lines) => lines.iter().for_each(|line| info!("log: {line}")),
+        Ok(lines) => lines.iter().for_each(|line| info!("log: {line:.200}")),
         Err(denial) => info!("its log could not be read (rule {})", denial.refusal().rule),
     }
     Ok(())

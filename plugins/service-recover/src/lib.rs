@@ -62,7 +62,7 @@ fn leave_alone(status: &Status) -> Option<&'static str> {
 /// The last lines of its log are the best hint at the cause. That they can't be read must not stop the repair.
 fn keep_evidence(unit: &Unit) {
     match unit.log_tail(LOG_LINES) {
-        Ok(lines) => lines.iter().for_each(|line| info!("log: {line}")),
+        Ok(lines) => lines.iter().for_each(|line| info!("log: {line:.200}")),
         Err(denial) => info!("its log could not be read (rule {})", denial.refusal().rule),
     }
 }
