@@ -1,0 +1,149 @@
+//! A bound group of processes: which calls it admits.
+
+use std::collections::BTreeSet;
+
+use theriac_model::call::{GroupCall, Interface, ProcessCall};
+use theriac_model::denial::{Denial, DenialCause};
+use theriac_model::effect::GroupId;
+use theriac_model::id::Label;
+use theriac_model::target::Target;
+use theriac_model::unit::{Backend, Signal};
+
+use super::{suggest, unbound};
+use crate::grant::{GroupSource, ProcessesGrant, ProcessesVerb};
+use crate::host::HostConfig;
+
+/// Processes with what one run may do to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundGroup {
+    /// The label.
+    pub label: Label,
+    /// Whose processes.
+    pub group: GroupId,
+    /// Which service manager knows them; `None` for a user's or a cgroup's.
+    pub backend: Option<Backend>,
+    /// What the manifest asks for and the operator leaves.
+    pub verbs: BTreeSet<ProcessesVerb>,
+    /// What `signal` may send.
+    pub signals: BTreeSet<Signal>,
+    asked: BTreeSet<ProcessesVerb>,
+    left: BTreeSet<ProcessesVerb>,
+}
+
+impl BoundGroup {
+    pub(super) fn bind(
+        label: &Label,
+        grant: &ProcessesGrant,
+        host: &HostConfig,
+        target: &Target,
+    ) -> Result<Self, Denial> {
+        let (group, backend, left) = match &grant.of {
+            GroupSource::Incident => unit(label, None, grant, host, target)?,
+            GroupSource::Unit(name) => unit(label, Some(name), grant, host, target)?,
+            GroupSource::User(uid) => listed(label, GroupId::User(*uid), grant, host)?,
+            GroupSource::Cgroup(path) => listed(label, GroupId::Cgroup(path.to_string()), grant, host)?,
+        };
+        let verbs = grant.verbs.iter().copied().filter(|verb| !verb.changes() || left.contains(verb)).collect();
+        Ok(Self {
+            label: label.clone(),
+            group,
+            backend,
+            verbs,
+            signals: grant.signals.clone(),
+            asked: grant.verbs.clone(),
+            left,
+        })
+    }
+
+    /// A call on the group.
+    pub fn admits_group(&self, call: &GroupCall) -> Result<(), Denial> {
+        let verb = match call {
+            GroupCall::List => ProcessesVerb::List,
+            GroupCall::Usage => ProcessesVerb::Usage,
+            GroupCall::SetAffinity { .. } => ProcessesVerb::SetAffinity,
+            GroupCall::Renice { .. } => ProcessesVerb::Renice,
+        };
+        self.admits(verb, None)
+    }
+
+    /// A call on one process of the group.
+    pub fn admits_process(&self, call: &ProcessCall) -> Result<(), Denial> {
+        match call {
+            ProcessCall::Info => self.admits(ProcessesVerb::Info, None),
+            ProcessCall::Signal { signal } => self.admits(ProcessesVerb::Signal, Some(*signal)),
+        }
+    }
+
+    fn admits(&self, verb: ProcessesVerb, signal: Option<Signal>) -> Result<(), Denial> {
+        let outside = signal.filter(|signal| !self.signals.contains(signal));
+        let rule = if !self.asked.contains(&verb) {
+            "verbs"
+        } else if !self.verbs.contains(&verb) {
+            "runner.processes"
+        } else if outside.is_some() {
+            "signals"
+        } else {
+            return Ok(());
+        };
+        let what = signal.map_or_else(String::new, |signal| format!(" {}", signal.as_str()));
+        let attempted = format!("{verb}{what} for {}", self.group);
+        let mut lines = Vec::new();
+        if !self.asked.contains(&verb) {
+            lines.push(suggest::manifest(Interface::Processes, &self.label, "verbs", with(&self.asked, verb)));
+        }
+        if let Some(signal) = outside {
+            let signals: BTreeSet<Signal> = self.signals.iter().copied().chain([signal]).collect();
+            let list = suggest::list(signals.iter().map(|signal| signal.as_str()));
+            lines.push(suggest::manifest(Interface::Processes, &self.label, "signals", list));
+        }
+        if verb.changes() && !self.left.contains(&verb) {
+            lines.push(host_line(&self.group, with(&self.left, verb)));
+        }
+        Err(Denial::new(DenialCause::NotGranted, &self.label, rule, attempted).suggest(lines.join("\n")))
+    }
+}
+
+type Bound = (GroupId, Option<Backend>, BTreeSet<ProcessesVerb>);
+
+fn with(verbs: &BTreeSet<ProcessesVerb>, verb: ProcessesVerb) -> String {
+    let verbs: BTreeSet<ProcessesVerb> = verbs.iter().copied().chain([verb]).collect();
+    suggest::list(verbs.iter().map(|verb| verb.as_str()))
+}
+
+/// The line of `runner.toml` that leaves these verbs to the group.
+fn host_line(group: &GroupId, verbs: String) -> String {
+    match group {
+        GroupId::Unit(name) => suggest::runner(suggest::unit_table(name), ("name", name.as_str()), "processes", verbs),
+        GroupId::Cgroup(path) => suggest::runner("group", ("cgroup", path), "verbs", verbs),
+        GroupId::User(uid) => format!("runner.toml: in [[group]] user = {uid}: verbs = {verbs}"),
+    }
+}
+
+fn changing(grant: &ProcessesGrant) -> String {
+    suggest::list(grant.verbs.iter().filter(|verb| verb.changes()).map(|verb| verb.as_str()))
+}
+
+fn unit(
+    label: &Label,
+    name: Option<&theriac_model::id::UnitName>,
+    grant: &ProcessesGrant,
+    host: &HostConfig,
+    target: &Target,
+) -> Result<Bound, Denial> {
+    let (name, config) = super::unit::listed(name, host, target, |rule, name| {
+        let denial = unbound(Interface::Processes, label, DenialCause::NotGranted, rule);
+        match name {
+            Some(name) => denial.suggest(host_line(&GroupId::Unit(name.clone()), changing(grant))),
+            None => denial,
+        }
+    })?;
+    Ok((GroupId::Unit(name), Some(config.backend), config.processes.clone()))
+}
+
+fn listed(label: &Label, group: GroupId, grant: &ProcessesGrant, host: &HostConfig) -> Result<Bound, Denial> {
+    match host.groups.iter().find(|entry| entry.of == group) {
+        Some(entry) => Ok((group, None, entry.verbs.clone())),
+        None => Err(unbound(Interface::Processes, label, DenialCause::NotGranted, "runner.group")
+            .suggest(host_line(&group, changing(grant)))),
+    }
+}

@@ -1,0 +1,69 @@
+//! Suggestions: the smallest lines that would have allowed exactly one call.
+//!
+//! Each line begins with the file it belongs to, then either a dotted key that takes the place of the present one, or the entry
+//! of a list and the key in it. A test reads these lines and applies them.
+
+use std::fmt::Display;
+
+use theriac_model::call::Interface;
+use theriac_model::id::{Label, UnitName};
+use theriac_model::target::MountPath;
+
+use crate::grant::FilesGrant;
+
+/// `remedy.toml: grants.files.logs.verbs = ["list", "remove"]`.
+pub(super) fn manifest(interface: Interface, label: &Label, key: &str, value: impl Display) -> String {
+    format!("remedy.toml: grants.{}.{label}.{key} = {value}", interface.grant_table())
+}
+
+/// `runner.toml: in [[unit]] name = "nginx.service": verbs = ["restart"]`.
+pub(super) fn runner(table: &str, id: (&str, &str), key: &str, value: impl Display) -> String {
+    format!("runner.toml: in [[{table}]] {} = {}: {key} = {value}", id.0, text(id.1))
+}
+
+/// A TOML string.
+pub(super) fn text(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A TOML list of strings.
+pub(super) fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| text(item.as_ref())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// The table a unit is listed in: systemd's names have a dot, the launcher's have none.
+pub(super) fn unit_table(name: &UnitName) -> &'static str {
+    if name.as_str().contains('.') { "unit" } else { "service" }
+}
+
+/// The entry that would bind a directory, with the changing verbs of the grant.
+pub(super) fn directory(label: &Label, path: &MountPath, grant: &FilesGrant) -> String {
+    let id = ("path", path.as_str());
+    let verbs = list(grant.verbs.iter().filter(|verb| verb.changes()).map(|verb| verb.as_str()));
+    [runner("directory", id, "label", text(label.as_str())), runner("directory", id, "verbs", verbs)].join("\n")
+}
+
+/// A directory of that name below a mount.
+pub(super) fn below(mount: &MountPath, label: &Label) -> Option<MountPath> {
+    let path = if mount.as_str() == "/" { format!("/srv/{label}") } else { format!("{mount}/{label}") };
+    MountPath::parse(&path).ok()
+}
+
+/// A place-holder where nothing says which directory is meant: a label is always a good path.
+pub(super) fn example(label: &Label) -> MountPath {
+    #[expect(clippy::expect_used, reason = "a label has no slash and no dot")]
+    MountPath::parse(&format!("/srv/{label}")).expect("a label below /srv is a path")
+}
+
+/// A whole grant for a label that has none.
+pub(super) fn new_grant(interface: Interface, label: &Label) -> String {
+    let rest = match interface {
+        Interface::Files => r#"{ dir = { from = "operator" }, match = ["**"], verbs = ["list"], why = "…" }"#,
+        Interface::Units => r#"{ unit = { from = "incident" }, verbs = ["status"], why = "…" }"#,
+        Interface::Processes => r#"{ of = { from = "incident" }, verbs = ["usage"], why = "…" }"#,
+        Interface::Series => r#"{ metric = "host_cpu", why = "…" }"#,
+        Interface::Probes => r#"{ check = { from = "incident" }, why = "…" }"#,
+    };
+    format!("remedy.toml: grants.{}.{label} = {rest}", interface.grant_table())
+}

@@ -1,0 +1,157 @@
+//! What no manifest and no configuration can grant, whoever signs it.
+//!
+//! Each entry is here because a mistake with it takes the machine, the way in, or Theriac's own evidence.
+
+use theriac_model::id::UnitName;
+use theriac_model::target::MountPath;
+
+/// Directories that are refused with everything below them.
+const TREES: &[(&str, &str)] = &[
+    ("/etc", "configuration, security configuration among it, is always a person's"),
+    ("/proc", "it is the kernel, not files"),
+    ("/sys", "it is the kernel, not files"),
+    ("/dev", "it holds devices, not files"),
+    ("/boot", "a mistake there is found at the next boot"),
+    ("/efi", "a mistake there is found at the next boot"),
+    ("/usr", "the package manager owns it"),
+    ("/bin", "the package manager owns it"),
+    ("/sbin", "the package manager owns it"),
+    ("/lib", "the package manager owns it"),
+    ("/lib32", "the package manager owns it"),
+    ("/lib64", "the package manager owns it"),
+    ("/root", "it holds the way in (keys, shell start files)"),
+    ("/var/lib/dpkg", "the package manager owns it"),
+    ("/var/lib/rpm", "the package manager owns it"),
+    ("/var/lib/theriac", "Theriac's own state and evidence"),
+    ("/run/systemd", "the service manager owns it"),
+];
+
+/// Directories that are too much as a whole; what lies below them can be granted.
+const TOO_WIDE: &[&str] = &["/", "/home", "/media", "/mnt", "/opt", "/run", "/srv", "/var", "/var/lib", "/var/spool"];
+
+/// Why this directory can't be granted; `None` when it can.
+pub(crate) fn directory(path: &MountPath) -> Option<&'static str> {
+    let below = |root: &str| path.as_str() == root || lies_below(path.as_str(), root);
+    if let Some((_, why)) = TREES.iter().find(|(root, _)| below(root)) {
+        return Some(why);
+    }
+    TOO_WIDE.contains(&path.as_str()).then_some("it is too much: name a directory below it")
+}
+
+/// `path` is strictly below `root`; both are in normal form.
+pub(crate) fn lies_below(path: &str, root: &str) -> bool {
+    if root == "/" {
+        return path.len() > 1;
+    }
+    path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Equal, or one below the other.
+pub(crate) fn overlap(a: &MountPath, b: &MountPath) -> bool {
+    a == b || lies_below(a.as_str(), b.as_str()) || lies_below(b.as_str(), a.as_str())
+}
+
+const UNITS: &[(&str, &str)] = &[
+    ("dbus.service", "everything that could undo the mistake talks through it"),
+    ("dbus.socket", "everything that could undo the mistake talks through it"),
+    ("dbus-broker.service", "everything that could undo the mistake talks through it"),
+    ("init.scope", "it is the service manager itself"),
+];
+
+/// Types of unit whose stop takes other things along: a target pulls down a boot stage, a mount its files, a slice a tree of
+/// services.
+const TYPES: &[&str] = &[".target", ".mount", ".automount", ".swap", ".slice", ".scope", ".device"];
+
+/// Why this unit can't be granted; `None` when it can.
+pub(crate) fn unit(name: &UnitName) -> Option<&'static str> {
+    let name = name.as_str();
+    if let Some((_, why)) = UNITS.iter().find(|(unit, _)| *unit == name) {
+        return Some(why);
+    }
+    if name.starts_with("systemd-") {
+        return Some("it is a part of the service manager");
+    }
+    if name.starts_with("theriac") {
+        return Some("it is a part of Theriac: a healer that can stop itself hides its own traces");
+    }
+    if name.starts_with("user@") || name.starts_with("user-runtime-dir@") {
+        return Some("it holds a person's sessions");
+    }
+    TYPES.iter().any(|kind| name.ends_with(kind)).then_some("a unit of this type takes other things along")
+}
+
+/// Names of files and directories that no glob lets through. They look like logs and are databases, or they are the way in;
+/// compared with each part of the path.
+pub(crate) const FILE_NAMES: &[(&str, &str)] = &[
+    ("pg_wal", "PostgreSQL's write-ahead log is the database"),
+    ("pg_xlog", "PostgreSQL's write-ahead log is the database"),
+    ("pg_xact", "PostgreSQL's commit log is the database"),
+    ("pg_clog", "PostgreSQL's commit log is the database"),
+    ("pg_logical", "PostgreSQL's replication state is the database"),
+    ("ibdata*", "InnoDB's system tablespace is the database"),
+    ("*.ibd", "an InnoDB tablespace is the database"),
+    ("ib_logfile*", "InnoDB's redo log is the database"),
+    ("#ib_redo*", "InnoDB's redo log is the database"),
+    ("#innodb_redo", "InnoDB's redo log is the database"),
+    ("undo_00*", "InnoDB's undo log is the database"),
+    ("binlog.*", "MySQL's binary log is needed for replication and recovery"),
+    ("*-bin.[0-9]*", "MySQL's binary log is needed for replication and recovery"),
+    ("*-bin.index", "MySQL's binary log is needed for replication and recovery"),
+    ("relay-log.*", "MySQL's relay log is needed for replication"),
+    ("*.sqlite", "it is a database"),
+    ("*.sqlite3", "it is a database"),
+    ("*.db-wal", "SQLite's write-ahead log is the database"),
+    ("*-wal", "SQLite's write-ahead log is the database"),
+    ("*-journal", "SQLite's rollback journal is the database"),
+    ("WiredTiger*", "it is MongoDB's database"),
+    ("appendonly.aof*", "it is Redis' database"),
+    ("dump.rdb", "it is Redis' database"),
+    (".ssh", "it holds the way in"),
+    (".gnupg", "it holds keys"),
+    ("authorized_keys*", "it holds the way in"),
+    ("wtmp*", "it says who was logged in"),
+    ("btmp*", "it says who tried to log in"),
+    ("lastlog", "it says who was logged in"),
+    ("audit.log*", "it is evidence, and security configuration is always a person's"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn critical_units_are_refused_and_their_neighbours_are_not() {
+        for name in [
+            "dbus.service",
+            "init.scope",
+            "systemd-journald.service",
+            "poweroff.target",
+            "user@0.service",
+            "home.mount",
+            "system.slice",
+            "theriac-runner.service",
+        ] {
+            assert!(unit(&UnitName::parse(name).unwrap()).is_some(), "{name}");
+        }
+        for name in ["nginx.service", "my-dbus.service", "web", "apt-daily.timer", "getty@tty1.service"] {
+            assert!(unit(&UnitName::parse(name).unwrap()).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn critical_directories_are_refused_and_their_neighbours_are_not() {
+        for path in ["/", "/etc", "/etc/nginx", "/proc/1", "/var", "/usr/local/log", "/var/lib/theriac/undo", "/root"] {
+            assert!(directory(&MountPath::parse(path).unwrap()).is_some(), "{path}");
+        }
+        for path in ["/var/log", "/var/lib/app", "/srv/www", "/etcetera", "/home/app/logs", "/tmp/x"] {
+            assert!(directory(&MountPath::parse(path).unwrap()).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn overlap_is_by_whole_parts() {
+        let path = |text| MountPath::parse(text).unwrap();
+        assert!(overlap(&path("/a/b"), &path("/a")) && overlap(&path("/a"), &path("/a/b")) && overlap(&path("/"), &path("/x")));
+        assert!(!overlap(&path("/a/bc"), &path("/a/b")));
+    }
+}
