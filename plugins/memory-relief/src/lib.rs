@@ -1,7 +1,7 @@
 //! Relieves a machine of a unit whose memory grows without bound.
 //!
-//! One run is one rung, and the parameter `step` says which: `throttle` makes the kernel reclaim from the unit above its
-//! present size (MemoryHigh, cgroup v2 only; taken back exactly), `restart` keeps evidence and restarts it. Dropping the
+//! One run is one rung, and the parameter `step` says which: `throttle` makes the kernel reclaim from the unit down to
+//! just below its limit (MemoryHigh, cgroup v2 only; taken back exactly), `restart` keeps evidence and restarts it. Dropping the
 //! page cache is no step: it gives back no anonymous memory, which is what leaks.
 #![no_std]
 
@@ -30,8 +30,8 @@ fn treat(input: &Input) -> Result<Report, Denial> {
 }
 
 fn throttle(unit: &Unit, input: &Input) -> Result<Report, Denial> {
-    let Some(high) = input.number("memory").and_then(|now| limit(now, input.param_integer("headroom"))) else {
-        return Ok(Report::GaveUp("the runner measured no memory of it".to_string()));
+    let Some(high) = input.number("memory_limit").and_then(|most| limit(most, input.param_integer("below"))) else {
+        return Ok(Report::GaveUp("the operator set no memory limit for it".to_string()));
     };
     match unit.set_property(Property::MemoryHigh(Some(high))) {
         Ok(()) => Ok(Report::Treated(format!("{} is throttled above {} MiB", unit.name(), high / MIB))),
@@ -42,15 +42,16 @@ fn throttle(unit: &Unit, input: &Input) -> Result<Report, Denial> {
     }
 }
 
-/// The memory measured when the fault was found, and `headroom` thousandths more, in whole MiB. Not the memory of this
-/// moment: it grows, and the live run has to ask for exactly what the plan has.
+/// `below` thousandths under the limit that the operator set for the unit, in whole MiB: once the kernel has reclaimed that
+/// far, the fault is gone. Not a share of the memory of this moment: it grows, and the live run has to ask for exactly what
+/// the plan has.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and negatives are gone")]
-fn limit(measured: f64, headroom: i64) -> Option<u64> {
-    if !measured.is_finite() || measured < 1.0 {
+fn limit(most: f64, below: i64) -> Option<u64> {
+    if !most.is_finite() || most < 1.0 {
         return None;
     }
-    let factor = u128::from(1000 + u64::try_from(headroom).unwrap_or(0));
-    let bytes = u64::try_from(u128::from(measured as u64) * factor / 1000).unwrap_or(u64::MAX);
+    let share = 1000_u64.saturating_sub(u64::try_from(below).unwrap_or(0));
+    let bytes = u64::try_from(u128::from(most as u64) * u128::from(share) / 1000).unwrap_or(u64::MAX);
     Some((bytes / MIB).max(1) * MIB)
 }
 
@@ -84,14 +85,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_in_whole_mebibytes_above_what_was_measured() {
-        assert_eq!(limit(100.0 * 1_048_576.0, 100), Some(110 * MIB));
+    fn the_throttle_lies_below_the_operators_limit_in_whole_mebibytes() {
+        assert_eq!(limit(100.0 * 1_048_576.0, 100), Some(90 * MIB));
         assert_eq!(limit(100.5 * 1_048_576.0, 0), Some(100 * MIB));
         assert_eq!(limit(5.0, 0), Some(MIB));
+        assert_eq!(limit(1e9, 2000), Some(MIB), "never nothing at all");
     }
 
     #[test]
-    fn without_a_measurement_there_is_no_limit() {
+    fn without_a_limit_there_is_no_throttle() {
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(limit(wrong, 100), None);
         }
