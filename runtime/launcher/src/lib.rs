@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The launcher: owns the `supervised` services on machines and containers without systemd.
+//!
+//! It starts what its own configuration lists, keeps each service in a session of its own, notices at once when one ends, and
+//! does what the runner asks over `run/launcher.sock`. No message carries a command line. It outlives a runner crash.
+//!
+//! It is one thread around one `poll`: there is no lock to hold while forking, and the kernel ties a parent-death signal to
+//! the *thread* that forked. It decides nothing about healing; whether a verb may be used is the runner's gate's business.
+
+pub mod config;
+mod connection;
+mod exec;
+mod output;
+mod processes;
+mod requests;
+mod service;
+mod signals;
+mod supervisor;
+
+pub use supervisor::{RunError, run};
