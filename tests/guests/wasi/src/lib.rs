@@ -2,7 +2,7 @@
 //! brings WASI along. It must be refused at load, with the import's name and what to use in its place.
 
 mod bindings {
-    #![expect(clippy::too_many_arguments, reason = "generated from the WIT")]
+    #![expect(unsafe_code, clippy::too_many_arguments, reason = "generated from the WIT")]
     wit_bindgen::generate!({ path: "../../../wit", world: "remedy" });
 
     struct Remedy;
