@@ -24,7 +24,8 @@ pub const MAX_ARTEFACT: u64 = 128 << 20;
 pub struct WorkerLimits {
     /// Sum of linear memories and tables, in bytes.
     pub memory: u64,
-    /// For instantiation and each call, guest and host work together, in milliseconds.
+    /// For instantiation and each call, in milliseconds. The time of host calls is the runner's to bound, and not in it: a
+    /// verb that waits for a job may take as long as its grant says.
     pub time_ms: u64,
     /// Host calls.
     pub host_calls: u32,
@@ -90,4 +91,6 @@ pub enum EndReason {
     Budget,
     /// It trapped: a panic, an overflow of its stack, a canonical-ABI fault.
     Trap,
+    /// No fault of the remedy's: the worker could not raise its walls (sent in place of `Ready`) or failed in its own code.
+    Worker,
 }

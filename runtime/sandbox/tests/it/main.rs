@@ -1,0 +1,10 @@
+//! The real worker binary, in a real process behind real walls, spoken to by a runner of a few lines.
+//!
+//! Guests are components in text form. What Rust guests do is tested where the SDK is, end to end.
+
+mod calls;
+mod guest;
+mod limits;
+mod malformed;
+mod runner;
+mod walls;
