@@ -1,9 +1,6 @@
 //! `launcher.toml`: parsed to raw structs, validated into [`ServiceSpec`]s. Nothing downstream checks a string again.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +9,7 @@ use theriac_model::id::UnitName;
 use theriac_model::time::Span;
 use theriac_model::unit::Signal;
 use theriac_model::units::Bytes;
+use theriac_protocol::trusted::{self, TrustedError};
 
 /// The commented reference that `theriac init` writes.
 pub const DEFAULT: &str = include_str!("launcher.toml");
@@ -85,19 +83,9 @@ pub enum Restart {
 /// Why a configuration was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It can't be read.
-    #[error("`{}` can't be read", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// Somebody else could have written it.
-    #[error("`{}` must belong to root or uid {own} and be writable by nobody else (it belongs to uid {owner}, mode {mode:o})", path.display())]
-    Owner { path: PathBuf, own: u32, owner: u32, mode: u32 },
-    /// Longer than any real one.
-    #[error("`{}` is longer than {MAX_FILE} bytes", path.display())]
-    TooLong { path: PathBuf },
+    /// It can't be read, or somebody else could have written it.
+    #[error(transparent)]
+    File(#[from] TrustedError),
     /// Not TOML, a wrong type, or an unknown key.
     #[error("line {line}: {message}")]
     Toml { line: usize, message: String },
@@ -177,22 +165,10 @@ fn one_mebibyte() -> String {
 impl LauncherConfig {
     /// Reads the file if it is there; without it there is nothing to run.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read { path: path.to_owned(), source };
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(read(error)),
-        };
-        // Whoever may write the directory may put another file in this one's place.
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        check_owner(parent, &std::fs::metadata(parent).map_err(read)?)?;
-        check_owner(path, &file.metadata().map_err(read)?)?;
-        let mut text = String::new();
-        let length = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(read)?;
-        if length as u64 > MAX_FILE {
-            return Err(ConfigError::TooLong { path: path.to_owned() });
+        match trusted::read(path, MAX_FILE)? {
+            Some(text) => Self::parse(&text),
+            None => Ok(Self::default()),
         }
-        Self::parse(&text)
     }
 
     /// Parses and validates the text.
@@ -217,15 +193,6 @@ impl LauncherConfig {
         }
         Ok(Self { services })
     }
-}
-
-fn check_owner(path: &Path, metadata: &std::fs::Metadata) -> Result<(), ConfigError> {
-    let own = rustix::process::geteuid().as_raw();
-    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-    if (owner == 0 || owner == own) && mode & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(ConfigError::Owner { path: path.to_owned(), own, owner, mode })
 }
 
 /// What is wrong with one service; the caller adds its name.
@@ -324,7 +291,6 @@ fn find_user(text: &str) -> Result<User, ServiceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn refused(text: &str) -> String {
         LauncherConfig::parse(text).unwrap_err().to_string()
@@ -384,18 +350,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_write_is_refused_and_a_missing_one_lists_nothing() {
+    fn a_missing_file_lists_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("launcher.toml");
-        assert_eq!(LauncherConfig::load(&path).unwrap(), LauncherConfig::default());
-        std::fs::write(&path, "[[service]]\nname = \"a\"\ncommand = [\"/x\"]").unwrap();
-        let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-        mode(&path, 0o644);
-        assert_eq!(LauncherConfig::load(&path).unwrap().services.len(), 1);
-        mode(&path, 0o664);
-        assert!(matches!(LauncherConfig::load(&path), Err(ConfigError::Owner { .. })));
-        mode(&path, 0o600);
-        mode(dir.path(), 0o777);
-        assert!(matches!(LauncherConfig::load(&path), Err(ConfigError::Owner { .. })));
+        assert_eq!(LauncherConfig::load(&dir.path().join("launcher.toml")).unwrap(), LauncherConfig::default());
     }
 }

@@ -12,4 +12,5 @@ pub mod operator;
 pub mod peer;
 pub mod process;
 pub mod runner;
+pub mod trusted;
 pub mod worker;
