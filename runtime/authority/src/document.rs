@@ -69,6 +69,17 @@ struct Node {
     value: Value,
 }
 
+/// A value that is neither list nor table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A whole number.
+    Integer(i64),
+    /// True or false.
+    Flag(bool),
+}
+
 /// A table whose keys are all known to be valid.
 #[derive(Debug)]
 pub struct Table {
@@ -343,6 +354,18 @@ impl Field {
             Value::Flag(flag) => Ok(*flag),
             Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::List(_) | Value::Table(_) | Value::Other(_) => {
                 Err(self.not("true or false"))
+            }
+        }
+    }
+
+    /// A whole number, a text, true or false.
+    pub fn scalar(&self) -> Result<Scalar<'_>, Mistake> {
+        match &self.value {
+            Value::Text(text) => Ok(Scalar::Text(text)),
+            Value::Integer(number) => Ok(Scalar::Integer(*number)),
+            Value::Flag(flag) => Ok(Scalar::Flag(*flag)),
+            Value::Float(_) | Value::List(_) | Value::Table(_) | Value::Other(_) => {
+                Err(self.not("a whole number, a word, true or false"))
             }
         }
     }

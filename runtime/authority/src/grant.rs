@@ -18,7 +18,7 @@ use theriac_model::units::Bytes;
 mod lines;
 pub(crate) mod never;
 pub use lines::lines;
-pub(crate) use lines::{bounds, called, sentence};
+pub(crate) use lines::{called, sentence};
 
 /// A word that is not in its closed list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

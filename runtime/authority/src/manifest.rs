@@ -184,7 +184,7 @@ fn identity(
         version: table.required("version", "a version such as `1.0.0`")?.parse_with(version)?,
         serial: table.required("serial", "a whole number that grows with each release")?.integer(1, MAX_SERIAL)?,
         summary: table.required("summary", "one line about what it does")?.sentence(160)?,
-        handles: handles(table.required("handles", "a list of fault kinds such as [\"disk-full\"]")?)?,
+        handles: fault_kinds(table.required("handles", "a list of fault kinds such as [\"disk-full\"]")?)?,
         on_ambiguous: table.optional("on_ambiguous").map_or(Ok(OnAmbiguous::Ask), |field| field.parse())?,
         params,
         grants,
@@ -218,8 +218,9 @@ fn version(text: &str) -> Result<String, String> {
     }
 }
 
-fn handles(field: Field) -> Result<Vec<FaultKind>, Mistake> {
-    let empty = field.mistake("a remedy that treats nothing is never chosen", "write a list such as [\"disk-full\"]");
+/// A list of fault kinds, at least one, none twice, none that is always a person's.
+pub(crate) fn fault_kinds(field: Field) -> Result<Vec<FaultKind>, Mistake> {
+    let empty = field.mistake("what treats nothing is never chosen", "write a list such as [\"disk-full\"]");
     let mut kinds = Vec::new();
     for item in field.list()? {
         let kind: FaultKind = item.parse_with(|word| {

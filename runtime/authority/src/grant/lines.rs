@@ -119,8 +119,8 @@ fn units(grant: &UnitsGrant) -> String {
     text
 }
 
-/// The bounds of the properties, for lines and sentences.
-pub(crate) fn bounds(bounds: &PropertyBounds) -> String {
+/// The bounds of the properties.
+fn bounds(bounds: &PropertyBounds) -> String {
     let percent = |permille: u32| {
         let (whole, tenth) = (permille / 10, permille % 10);
         if tenth == 0 { format!("{whole}%") } else { format!("{whole}.{tenth}%") }

@@ -183,7 +183,7 @@ fn bounds_of_change(table: &mut Table, grant: &mut FilesGrant) -> Result<(), Mis
         .span(Span::from_millis(0), Span::from_secs(36_500 * 86_400))?;
     if grant.verbs.iter().any(|verb| verb.takes_away()) {
         if let Some(field) = table.optional("keep_newest") {
-            grant.keep_newest = field.integer(1, MAX_FILES)?;
+            grant.keep_newest = field.integer(0, MAX_FILES)?;
         }
     } else {
         idle(table, "keep_newest", "the verb `remove`, `archive` or `set-aside`")?;
