@@ -6,11 +6,30 @@ use crate::proc::{self, Reader};
 
 /// Programs that replace software while they run.
 const DEPLOYERS: [&str; 12] = [
-    "apt-get", "aptitude", "dpkg", "rpm", "dnf", "yum", "zypper", "pacman", "apk", "ansible-playboo", "puppet", "chef-client",
+    "apt-get",
+    "aptitude",
+    "dpkg",
+    "rpm",
+    "dnf",
+    "yum",
+    "zypper",
+    "pacman",
+    "apk",
+    "ansible-playboo",
+    "puppet",
+    "chef-client",
 ];
 /// Programs that read whole disks or databases.
 const BACKUPS: [&str; 9] = [
-    "restic", "borg", "pg_basebackup", "pg_dump", "pg_dumpall", "mysqldump", "mariadb-dump", "mariadb-backup", "rdiff-backup",
+    "restic",
+    "borg",
+    "pg_basebackup",
+    "pg_dump",
+    "pg_dumpall",
+    "mysqldump",
+    "mariadb-dump",
+    "mariadb-backup",
+    "rdiff-backup",
 ];
 
 /// What is going on.

@@ -142,9 +142,7 @@ impl Tree {
     /// Anonymous memory of the cgroup and all below it, in bytes. Page cache is not in it: it is given back when asked for.
     pub fn anonymous(&self, cgroup: &str) -> Option<u64> {
         let v2 = read_below(self.unified.as_ref(), cgroup, "memory.stat", |text| parse_counter(text, "anon"));
-        v2.or_else(|| {
-            read_below(self.memory.as_ref(), cgroup, "memory.stat", |text| parse_counter(text, "total_rss"))
-        })
+        v2.or_else(|| read_below(self.memory.as_ref(), cgroup, "memory.stat", |text| parse_counter(text, "total_rss")))
     }
 
     /// OOM kills in the cgroup since it was made.

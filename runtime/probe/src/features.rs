@@ -61,17 +61,11 @@ const RIVALS: [(&str, &str); 8] = [
 /// Looks at the running machine.
 pub fn detect() -> Features {
     let tree = Tree::live();
-    let features = vec![
-        controllers(&tree),
-        pressure(),
-        openat2(),
-        landlock(),
-        pidfd(),
-        seccomp(),
-        user_namespaces(),
-        systemd(),
-    ];
-    let kernel = Reader::live().read(format_args!("sys/kernel/osrelease")).map_or_else(String::new, |text| text.trim().to_owned());
+    let features =
+        vec![controllers(&tree), pressure(), openat2(), landlock(), pidfd(), seccomp(), user_namespaces(), systemd()];
+    let kernel = Reader::live()
+        .read(format_args!("sys/kernel/osrelease"))
+        .map_or_else(String::new, |text| text.trim().to_owned());
     Features { kernel, cgroup: tree.version(), features, rivals: rivals() }
 }
 
@@ -90,7 +84,8 @@ fn controllers(tree: &Tree) -> Feature {
 }
 
 fn pressure() -> Feature {
-    let found = Reader::live().read(format_args!("pressure/memory")).and_then(|text| proc::parse_pressure(text, "full"));
+    let found =
+        Reader::live().read(format_args!("pressure/memory")).and_then(|text| proc::parse_pressure(text, "full"));
     let found = found.map(|_| "readable".to_owned()).ok_or_else(|| "/proc/pressure can't be read".to_owned());
     feature("psi", found, "pressure metrics and the rules that need them")
 }
@@ -120,19 +115,20 @@ fn landlock() -> Feature {
 fn landlock_abi() -> std::io::Result<i64> {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with a null attribute, size 0 and the version flag the kernel reads no memory of ours and makes no descriptor.
-    let abi = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION)
-    };
+    let abi =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION) };
     if abi < 0 { Err(std::io::Error::last_os_error()) } else { Ok(abi) }
 }
 
 fn pidfd() -> Feature {
-    let found = pidfd_open(getpid(), PidfdFlags::empty()).map(|_| "works".to_owned()).map_err(|errno| errno.to_string());
+    let found =
+        pidfd_open(getpid(), PidfdFlags::empty()).map(|_| "works".to_owned()).map_err(|errno| errno.to_string());
     feature("pidfd", found, "signals to processes: a PID alone may be another's by then")
 }
 
 fn seccomp() -> Feature {
-    let found = Reader::live().read(format_args!("sys/kernel/seccomp/actions_avail")).map(|text| text.trim().to_owned());
+    let found =
+        Reader::live().read(format_args!("sys/kernel/seccomp/actions_avail")).map(|text| text.trim().to_owned());
     let found = found
         .filter(|actions| actions.contains("kill_process"))
         .map(|_| "filters with kill_process".to_owned())
@@ -146,7 +142,9 @@ fn user_namespaces() -> Feature {
         .read(format_args!("sys/user/max_user_namespaces"))
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(0);
-    let switch = |reader: &mut Reader, name: &str| reader.read(format_args!("sys/kernel/{name}")).map(|text| text.trim().to_owned());
+    let switch = |reader: &mut Reader, name: &str| {
+        reader.read(format_args!("sys/kernel/{name}")).map(|text| text.trim().to_owned())
+    };
     let forbidden = switch(&mut reader, "unprivileged_userns_clone").is_some_and(|value| value == "0")
         || switch(&mut reader, "apparmor_restrict_unprivileged_userns").is_some_and(|value| value == "1");
     let found = match (most, forbidden) {

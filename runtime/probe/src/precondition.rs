@@ -167,7 +167,8 @@ fn cpu(at: At<'_>, thresholds: &Thresholds) -> Measurement {
     let span = thresholds.cpu_for.duration();
     let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let window: Vec<_> = at.sampler.range(&at.series(Metric::UnitCpuShare), u32::MAX);
-    let window: Vec<_> = window.into_iter().rev().take_while(|(when, _)| when.0.saturating_add(span_ms) >= at.now.0).collect();
+    let window: Vec<_> =
+        window.into_iter().rev().take_while(|(when, _)| when.0.saturating_add(span_ms) >= at.now.0).collect();
     let covered = is_covered(&window, at.now, span_ms);
     let above = window.iter().filter(|(_, value)| *value >= limit).count();
     #[expect(clippy::cast_precision_loss, reason = "a window holds at most 600 readings")]

@@ -182,10 +182,7 @@ pub fn parse_cpus_allowed(status: &str) -> Option<u32> {
 
 /// Every process directory of /proc, as PIDs.
 pub fn pids(root: &Path) -> impl Iterator<Item = u32> + use<> {
-    std::fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    std::fs::read_dir(root).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 #[cfg(test)]
@@ -212,7 +209,8 @@ mod tests {
 
     #[test]
     fn pressure_is_read_by_line() {
-        let text = "some avg10=4.79 avg60=2.81 avg300=0.78 total=7477660\nfull avg10=0.50 avg60=2.78 avg300=0.77 total=1\n";
+        let text =
+            "some avg10=4.79 avg60=2.81 avg300=0.78 total=7477660\nfull avg10=0.50 avg60=2.78 avg300=0.77 total=1\n";
         assert_eq!(parse_pressure(text, "some"), Some(4.79));
         assert_eq!(parse_pressure(text, "full"), Some(0.5));
         assert_eq!(parse_pressure("some avg10=NaN\n", "some"), None);

@@ -134,7 +134,13 @@ impl Sampler {
                 Target::Unit(name) => {
                     let Some(state) = facts.units.get(name) else { continue };
                     let counters = units.entry(name.clone()).or_default();
-                    sample_unit(Unit { name, state, target: &spec.target }, counters, groups, (facts, machine), &mut tick);
+                    sample_unit(
+                        Unit { name, state, target: &spec.target },
+                        counters,
+                        groups,
+                        (facts, machine),
+                        &mut tick,
+                    );
                 }
                 Target::Certificate(_) | Target::Pool(_) | Target::Container(_) | Target::Host => {}
             }

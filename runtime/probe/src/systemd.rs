@@ -3,8 +3,8 @@
 //! The state is always read in full after a change, never pieced together from the signal: two properties of one change can
 //! arrive in two signals. Aliases are resolved by systemd (`Id`), so that one unit has one state whatever it is called.
 
-mod client;
 mod changes;
+mod client;
 mod state;
 
 pub use changes::{Change, Changes};

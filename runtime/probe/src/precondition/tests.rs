@@ -23,7 +23,8 @@ impl Case {
     }
 
     fn web() -> Self {
-        let mut case = Self::new("unit:web.service", Thresholds { memory: Some(Bytes(1_000)), ..Thresholds::default() });
+        let mut case =
+            Self::new("unit:web.service", Thresholds { memory: Some(Bytes(1_000)), ..Thresholds::default() });
         let state = unit("web.service");
         case.facts.units.insert(state.name.clone(), state);
         case
@@ -139,10 +140,7 @@ fn cpu_saturation_needs_the_whole_window_above_the_share() {
 
 #[test]
 fn a_hole_in_the_history_is_no_proof_of_saturation() {
-    let mut case = Case::new(
-        "unit:web.service",
-        Thresholds { cpu_for: Span::from_secs(30), ..Thresholds::default() },
-    );
+    let mut case = Case::new("unit:web.service", Thresholds { cpu_for: Span::from_secs(30), ..Thresholds::default() });
     for back in [30_u64, 29, 28, 2, 1, 0] {
         case.sampler.insert(&case.target, Metric::UnitCpuShare, Timestamp(NOW.0 - back * 1000), 990.0);
     }

@@ -73,7 +73,10 @@ impl Changes {
                     self.pending.extend(names.map(|name| (name.clone(), path.clone())));
                 }
                 Arrived::Reloaded => {
-                    let all = self.units.iter().flat_map(|(path, names)| names.iter().map(|name| (name.clone(), path.clone())));
+                    let all = self
+                        .units
+                        .iter()
+                        .flat_map(|(path, names)| names.iter().map(|name| (name.clone(), path.clone())));
                     self.pending.extend(all);
                 }
                 Arrived::Other => {}

@@ -26,7 +26,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum ConnectError {
     /// The address is malformed.
     #[error("`{}` is no D-Bus address", address.escape_debug())]
-    Address { address: String, #[source] source: zbus::Error },
+    Address {
+        address: String,
+        #[source]
+        source: zbus::Error,
+    },
     /// Nobody answers.
     #[error("the system bus can't be reached")]
     Bus(#[source] zbus::Error),
@@ -43,7 +47,11 @@ pub enum UnitError {
     NotFound(UnitName),
     /// The call failed.
     #[error("systemd could not be asked about `{unit}`")]
-    Call { unit: UnitName, #[source] source: zbus::Error },
+    Call {
+        unit: UnitName,
+        #[source]
+        source: zbus::Error,
+    },
     /// systemd refused to send its signals.
     #[error("systemd's signals can't be subscribed to")]
     Subscribe(#[source] zbus::Error),
@@ -62,10 +70,13 @@ impl Systemd {
             None => connection::Builder::system(),
             Some(address) => connection::Builder::address(address),
         };
-        let connection = builder.method_timeout(CALL_TIMEOUT).build().await.map_err(|source| match (address, &source) {
-            (Some(address), zbus::Error::Address(_)) => ConnectError::Address { address: address.to_owned(), source },
-            (Some(_) | None, _) => ConnectError::Bus(source),
-        })?;
+        let connection =
+            builder.method_timeout(CALL_TIMEOUT).build().await.map_err(|source| match (address, &source) {
+                (Some(address), zbus::Error::Address(_)) => {
+                    ConnectError::Address { address: address.to_owned(), source }
+                }
+                (Some(_) | None, _) => ConnectError::Bus(source),
+            })?;
         let systemd = Self { connection };
         systemd.version().await.map_err(ConnectError::Manager)?;
         Ok(systemd)
@@ -79,7 +90,8 @@ impl Systemd {
     /// systemd's version, as it says it.
     pub async fn version(&self) -> Result<String, zbus::Error> {
         let path = ObjectPath::from_static_str_unchecked(MANAGER_PATH);
-        let reply = self.connection.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "Get", &(MANAGER, "Version")).await?;
+        let reply =
+            self.connection.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "Get", &(MANAGER, "Version")).await?;
         let value: OwnedVariant = reply.body().deserialize()?;
         String::try_from(value)
     }
@@ -87,7 +99,8 @@ impl Systemd {
     /// The object of a unit; loads the unit if it is not loaded.
     pub async fn path(&self, unit: &UnitName) -> Result<OwnedObjectPath, UnitError> {
         let path = ObjectPath::from_static_str_unchecked(MANAGER_PATH);
-        let reply = self.connection.call_method(Some(SYSTEMD), path, Some(MANAGER), "LoadUnit", &(unit.as_str(),)).await;
+        let reply =
+            self.connection.call_method(Some(SYSTEMD), path, Some(MANAGER), "LoadUnit", &(unit.as_str(),)).await;
         let failed = |source| UnitError::Call { unit: unit.clone(), source };
         reply.map_err(failed)?.body().deserialize().map_err(failed)
     }
