@@ -64,7 +64,9 @@ pub enum Mismatch {
     #[error("the approval is for `{approved}`, the file holds `{found}`")]
     Name { approved: RemedyName, found: RemedyName },
     /// Not these bytes.
-    #[error("the file was altered after it was approved, or the approval is for another build: approved {approved}, found {found}")]
+    #[error(
+        "the file was altered after it was approved, or the approval is for another build: approved {approved}, found {found}"
+    )]
     Component { approved: Digest, found: Digest },
     /// Another version or serial.
     #[error("the approval is for version {approved}, the manifest says {found}")]
@@ -210,7 +212,18 @@ mod tests {
 
     #[test]
     fn an_approval_is_a_text_that_a_person_can_read() {
-        expect![""].assert_eq(&approval().to_string());
+        expect![[r#"
+            theriac.approval/v1
+            remedy disk-reclaim
+            version 1.2.0
+            serial 7
+            component sha256:6985ca1f4daa5a584a28eae043a239cb96689af1337ea13afb63e00c2bf512fa
+            valid 2026-11-22T00:00:00Z 2027-11-22T00:00:00Z
+            grant faults: disk-full, service-unhealthy; on an unknown result ask
+            grant files logs: list, stat, remove in /var/log matching **/*.gz; at most 2 files, 1 MiB, older than 7 days; no open files
+            grant units target: status, restart of the incident's unit; jobs at most 30s
+            grant limits: 16 MiB memory, 30s time, 10000 host calls, 64 handles, 16 KiB of log
+        "#]].assert_eq(&approval().to_string());
     }
 
     #[test]
@@ -267,7 +280,13 @@ mod tests {
     fn times_have_one_way_of_being_written() {
         let at = from_rfc3339("2026-11-22T00:00:00Z").unwrap();
         assert_eq!(rfc3339(at), "2026-11-22T00:00:00Z");
-        for wrong in ["2026-11-22", "2026-11-22 00:00:00Z", "2026-11-22T00:00:00z", "2026-02-30T00:00:00Z", "1969-12-31T00:00:00Z"] {
+        for wrong in [
+            "2026-11-22",
+            "2026-11-22 00:00:00Z",
+            "2026-11-22T00:00:00z",
+            "2026-02-30T00:00:00Z",
+            "1969-12-31T00:00:00Z",
+        ] {
             assert_eq!(from_rfc3339(wrong), None, "{wrong}");
         }
     }

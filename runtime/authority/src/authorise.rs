@@ -116,13 +116,10 @@ pub fn authorise(request: &Request<'_>) -> Decided {
     let grants = effective::bind(request.approved.manifest(), request.host, &request.plan.target);
     let checked = check_identity(request)
         .and_then(|()| check_guardrails(request))
-        .and_then(|()| {
-            check_effects(request.plan, &grants).map_err(|denial| No::refuse("grants", denial.to_string()))
-        });
+        .and_then(|()| check_effects(request.plan, &grants).map_err(|denial| No::refuse("grants", denial.to_string())));
     if let Err(no) = checked {
         let No { action, rule, reason } = no;
-        let decision =
-            Decision { action, risk: facts.risk, level: facts.level, rules: vec![rule], summary: reason };
+        let decision = Decision { action, risk: facts.risk, level: facts.level, rules: vec![rule], summary: reason };
         return Decided { decision, warrant: None };
     }
     let mut decision = request.policies.decide(&facts);
@@ -143,15 +140,16 @@ pub fn authorise(request: &Request<'_>) -> Decided {
         },
         Action::Defer | Action::Refuse => false,
     };
-    let warrant = may_begin
-        .then(|| Warrant::issue(request.plan, grants, request.run, decision.action, request.situation.now));
+    let warrant =
+        may_begin.then(|| Warrant::issue(request.plan, grants, request.run, decision.action, request.situation.now));
     Decided { decision, warrant }
 }
 
 /// The facts that policy is asked about, for this request; `theriac policy explain` shows them.
 pub fn facts_of(request: &Request<'_>) -> Facts {
     let mode: Mode = request.host.mode;
-    let setting = Setting { mode, rung: request.rung, in_window: request.situation.window.is_some(), host: request.host };
+    let setting =
+        Setting { mode, rung: request.rung, in_window: request.situation.window.is_some(), host: request.host };
     Facts::of(request.plan, &setting)
 }
 
@@ -204,10 +202,16 @@ fn consent_covers<'a>(request: &Request<'a>) -> Result<Option<&'a str>, String> 
         return Err("the consent has expired".to_owned());
     }
     let same = question.plan == request.plan.hash();
-    let part_of = request.standing.run(request.run).and_then(|open| open.consented.as_ref()).is_some_and(|(consented, _)| {
-        consented.hash() == question.plan && request.plan.is_subset_of(consented)
-    });
-    if same || part_of { Ok(Some(consent.by())) } else { Err("the plan is no longer the one that was consented to".to_owned()) }
+    let part_of = request
+        .standing
+        .run(request.run)
+        .and_then(|open| open.consented.as_ref())
+        .is_some_and(|(consented, _)| consented.hash() == question.plan && request.plan.is_subset_of(consented));
+    if same || part_of {
+        Ok(Some(consent.by()))
+    } else {
+        Err("the plan is no longer the one that was consented to".to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -160,19 +160,12 @@ fn quiet(situation: &Situation) -> Result<(), Objection> {
 fn lock(standing: &Standing, proposal: &Proposal, own: Option<&RunId>) -> Result<(), Objection> {
     let other = standing.open_runs().find(|(id, run)| Some(*id) != own && run.proposal.target == proposal.target);
     match other {
-        Some((id, run)) => {
-            refuse("target-locked", format!("run `{id}` of `{}` is {}", proposal.target, run.state))
-        }
+        Some((id, run)) => refuse("target-locked", format!("run `{id}` of `{}` is {}", proposal.target, run.state)),
         None => Ok(()),
     }
 }
 
-fn breaker(
-    standing: &Standing,
-    guardrails: &Guardrails,
-    proposal: &Proposal,
-    now: GuardTime,
-) -> Result<(), Objection> {
+fn breaker(standing: &Standing, guardrails: &Guardrails, proposal: &Proposal, now: GuardTime) -> Result<(), Objection> {
     let (remedy, target) = (&proposal.remedy, &proposal.target);
     let reason = match standing.breaker(remedy, target) {
         Some(reason) => Some(reason.to_owned()),
@@ -270,4 +263,4 @@ fn slots(standing: &Standing, guardrails: &Guardrails, own: &RunId) -> Result<()
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -241,10 +241,10 @@ impl Signer {
         let (mut salt, mut iv) = ([0; SALT_LEN], [0; IV_LEN]);
         getrandom::fill(&mut salt).map_err(KeyError::Random)?;
         getrandom::fill(&mut iv).map_err(KeyError::Random)?;
-        let parameters =
-            pkcs8::pkcs5::pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(PBKDF2_ROUNDS, &salt, iv)
-                .map_err(|_cause| KeyError::Encode)?;
-        let sealed = info.encrypt_with_params(parameters, passphrase.0.as_bytes()).map_err(|_cause| KeyError::Encode)?;
+        let parameters = pkcs8::pkcs5::pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(PBKDF2_ROUNDS, &salt, iv)
+            .map_err(|_cause| KeyError::Encode)?;
+        let sealed =
+            info.encrypt_with_params(parameters, passphrase.0.as_bytes()).map_err(|_cause| KeyError::Encode)?;
         self.write(path, &sealed, "ENCRYPTED PRIVATE KEY")
     }
 
@@ -337,8 +337,11 @@ fn split_file(text: &str) -> Option<(KeyName, &str)> {
 /// nobody else can exchange the file either, so its mode may be asked by name.
 fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     let bytes = Zeroizing::new(open_trusted_bytes(path, MAX_KEY_FILE)?);
-    let meta = std::fs::symlink_metadata(path)
-        .map_err(|source| KeyError::File { doing: "examine", path: path.to_owned(), source })?;
+    let meta = std::fs::symlink_metadata(path).map_err(|source| KeyError::File {
+        doing: "examine",
+        path: path.to_owned(),
+        source,
+    })?;
     if meta.mode() & 0o077 != 0 {
         return Err(KeyError::Readable { path: path.to_owned(), mode: meta.mode() & 0o7777 });
     }
@@ -347,4 +350,4 @@ fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

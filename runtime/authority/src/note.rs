@@ -122,14 +122,20 @@ impl Note {
 
     /// The keys, out of the known ones, that signed this text; each key once, whatever names it goes by. Signatures of
     /// others are ignored. A signature that names a known key and fails spoils the whole note: somebody altered it.
-    pub fn verify<'k>(&self, known: impl IntoIterator<Item = &'k VerifierKey>) -> Result<Vec<&'k VerifierKey>, NoteError> {
+    pub fn verify<'k>(
+        &self,
+        known: impl IntoIterator<Item = &'k VerifierKey>,
+    ) -> Result<Vec<&'k VerifierKey>, NoteError> {
         let known: Vec<&VerifierKey> = known.into_iter().collect();
         let mut verified: Vec<&VerifierKey> = Vec::new();
         for line in &self.signatures {
             // Key ids are four bytes and can collide by design of an attacker: every key the line could mean is tried.
             let meant: Vec<&VerifierKey> = known.iter().copied().filter(|key| line.names(key)).collect();
             let fits = |key: &&&VerifierKey| {
-                line.signature.as_slice().try_into().is_ok_and(|signature| key.verifies(self.text.as_bytes(), signature))
+                line.signature
+                    .as_slice()
+                    .try_into()
+                    .is_ok_and(|signature| key.verifies(self.text.as_bytes(), signature))
             };
             match meant.iter().find(fits) {
                 Some(key) if verified.iter().any(|other| other.point() == key.point()) => {}

@@ -125,4 +125,4 @@ impl Policies {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

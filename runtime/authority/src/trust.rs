@@ -337,12 +337,7 @@ impl TrustStore {
         Ok(in_scope)
     }
 
-    fn check_threshold(
-        &self,
-        remedy: &RemedyName,
-        class: Class,
-        in_scope: &[&TrustedSigner],
-    ) -> Result<(), Refusal> {
+    fn check_threshold(&self, remedy: &RemedyName, class: Class, in_scope: &[&TrustedSigner]) -> Result<(), Refusal> {
         let needed = self.thresholds.get(&class).copied().unwrap_or(1);
         let may = |signer: &&TrustedSigner| signer.classes.contains(&class);
         let signed: Vec<_> = in_scope.iter().copied().filter(may).collect();

@@ -163,3 +163,18 @@ fn a_passphrase_loses_one_line_ending_and_nothing_else() {
     assert_eq!(text("a\n\n"), "a\n");
     assert!(Passphrase::new("\n".to_owned()).is_err());
 }
+
+/// The same key under another name.
+pub(crate) fn renamed(signer: &Signer, name: &str) -> Signer {
+    Signer::from_secret(KeyName::parse(name).unwrap(), SigningKey::from_bytes(&signer.secret.to_bytes()))
+}
+
+/// The identity point as a verifier key with the right hash.
+pub(crate) fn weak_key(name: &str) -> String {
+    let name = KeyName::parse(name).unwrap();
+    let mut point = [0; 32];
+    point[0] = 1;
+    let hash: String = key_id(&name, &point).iter().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = [[ED25519].as_slice(), &point].concat();
+    format!("{name}+{hash}+{}", STANDARD.encode(bytes))
+}

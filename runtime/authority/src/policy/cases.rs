@@ -77,8 +77,21 @@ pub(super) fn shipped() -> Result<Vec<Case>, Mistake> {
 }
 
 const KEYS: &[&str] = &[
-    "name", "mode", "kind", "target", "level", "risk", "traffic_share", "traffic_unknown", "verbs", "irreversible",
-    "reproducible", "in_window", "database_schema", "security_configuration", "expect",
+    "name",
+    "mode",
+    "kind",
+    "target",
+    "level",
+    "risk",
+    "traffic_share",
+    "traffic_unknown",
+    "verbs",
+    "irreversible",
+    "reproducible",
+    "in_window",
+    "database_schema",
+    "security_configuration",
+    "expect",
 ];
 
 fn case(field: Field) -> Result<Case, Mistake> {

@@ -123,8 +123,7 @@ impl Policies {
     /// The built-in policies and an operator's, validated against the schema.
     pub fn new(operator: &[PolicyFile]) -> Result<Self, PolicyError> {
         let broken = |problem: String| PolicyError::Schema { problem };
-        let (schema, _warnings) =
-            Schema::from_cedarschema_str(SCHEMA).map_err(|error| broken(error.to_string()))?;
+        let (schema, _warnings) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| broken(error.to_string()))?;
         let kind = |name: &str| name.parse::<EntityTypeName>().map_err(|error| broken(error.to_string()));
         let types = Types {
             remedy: kind("Theriac::Remedy")?,

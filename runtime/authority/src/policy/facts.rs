@@ -19,22 +19,53 @@ use crate::host::HostConfig;
 /// Directories whose files decide who may log in and what may run. Grants can't reach most of them at all; this is for
 /// those an operator grants on purpose.
 const SECURITY_DIRECTORIES: [&str; 12] = [
-    "/etc/apparmor", "/etc/apparmor.d", "/etc/fail2ban", "/etc/nftables.d", "/etc/pam.d", "/etc/polkit-1",
-    "/etc/security", "/etc/selinux", "/etc/ssh", "/etc/ssl/private", "/etc/sudoers.d", "/etc/ufw",
+    "/etc/apparmor",
+    "/etc/apparmor.d",
+    "/etc/fail2ban",
+    "/etc/nftables.d",
+    "/etc/pam.d",
+    "/etc/polkit-1",
+    "/etc/security",
+    "/etc/selinux",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/sudoers.d",
+    "/etc/ufw",
 ];
 /// Files of the same sort that lie in `/etc` itself.
 const SECURITY_FILES: [&str; 8] = [
-    "/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/sudoers", "/etc/nftables.conf", "/etc/hosts.allow",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/sudoers",
+    "/etc/nftables.conf",
+    "/etc/hosts.allow",
     "/etc/hosts.deny",
 ];
 /// Units of the same sort.
 const SECURITY_UNITS: [&str; 12] = [
-    "apparmor", "auditd", "fail2ban", "firewalld", "iptables", "nftables", "polkit", "ssh", "sshd", "sssd",
-    "systemd-logind", "ufw",
+    "apparmor",
+    "auditd",
+    "fail2ban",
+    "firewalld",
+    "iptables",
+    "nftables",
+    "polkit",
+    "ssh",
+    "sshd",
+    "sssd",
+    "systemd-logind",
+    "ufw",
 ];
 /// Where the common databases keep their files: whoever changes one there changes more than data.
 const DATABASE_DIRECTORIES: [&str; 7] = [
-    "/var/lib/mongodb", "/var/lib/mysql", "/var/lib/pgsql", "/var/lib/postgresql", "/var/lib/redis", "/var/lib/clickhouse",
+    "/var/lib/mongodb",
+    "/var/lib/mysql",
+    "/var/lib/pgsql",
+    "/var/lib/postgresql",
+    "/var/lib/redis",
+    "/var/lib/clickhouse",
     "/var/lib/cassandra",
 ];
 
@@ -173,9 +204,8 @@ fn affected_share(plan: &Plan, host: &HostConfig) -> Option<Permille> {
 
 fn changes_security(effect: &Effect) -> bool {
     match effect {
-        Effect::File { .. } => {
-            file_path(effect).is_some_and(|path| below(&SECURITY_DIRECTORIES, &path) || SECURITY_FILES.contains(&path.as_str()))
-        }
+        Effect::File { .. } => file_path(effect)
+            .is_some_and(|path| below(&SECURITY_DIRECTORIES, &path) || SECURITY_FILES.contains(&path.as_str())),
         Effect::Unit { .. } | Effect::Group { .. } | Effect::Process { .. } => unit_of(effect).is_some_and(|unit| {
             let stem = unit.as_str().split(['.', '@']).next().unwrap_or_default();
             SECURITY_UNITS.contains(&stem)
@@ -201,7 +231,14 @@ fn below(directories: &[&str], path: &str) -> bool {
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |words: &BTreeSet<String>| words.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        writeln!(f, "remedy `{}`, fault `{}`, target `{}`, mode {}", self.remedy, self.kind, self.target, self.mode.as_str())?;
+        writeln!(
+            f,
+            "remedy `{}`, fault `{}`, target `{}`, mode {}",
+            self.remedy,
+            self.kind,
+            self.target,
+            self.mode.as_str()
+        )?;
         writeln!(f, "level {}, risk {}", self.level.get(), self.risk)?;
         match (self.traits.affects_service, self.traffic_share) {
             (false, _) => writeln!(f, "traffic: not affected")?,

@@ -154,7 +154,8 @@ mod tests {
     #[test]
     fn the_second_file_of_one_grant_adds_nothing_and_of_another_verb_it_does() {
         let first = planned(file(1, FileVerb::Archive { bytes: 1 }), EXACT);
-        let risk = |effect: &Effect, undo: &UndoClass| risk_of(effect, undo, Scope::default(), std::slice::from_ref(&first));
+        let risk =
+            |effect: &Effect, undo: &UndoClass| risk_of(effect, undo, Scope::default(), std::slice::from_ref(&first));
         assert_eq!(risk(&file(2, FileVerb::Archive { bytes: 1 }), &EXACT), Permille::ZERO);
         assert_ne!(risk(&file(2, FileVerb::Truncate { bytes: 1 }), &EXACT), Permille::ZERO);
         let lost = UndoClass::Irreversible { reason: "gone".into() };

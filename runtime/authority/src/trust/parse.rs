@@ -74,11 +74,7 @@ fn names(text: &str) -> Result<Names, String> {
     }
 }
 
-fn threshold(
-    field: Field,
-    signers: &[TrustedSigner],
-    thresholds: &mut BTreeMap<Class, u32>,
-) -> Result<(), Mistake> {
+fn threshold(field: Field, signers: &[TrustedSigner], thresholds: &mut BTreeMap<Class, u32>) -> Result<(), Mistake> {
     let mut table = field.table(&["class", "k"])?;
     let class_field = table.required("class", "a capability class such as `units-change`")?;
     let class: Class = class_field.parse()?;
