@@ -1,6 +1,8 @@
 //! The agent's default rules and the runner's own conditions agree: what a rule calls a fault, the runner measures as present, and
 //! what it does not, the runner measures as absent. Else proposals would be refused that are right, or never made.
 
+#![expect(clippy::unwrap_used, reason = "a fixture of tests; a failure here is a failed test")]
+
 use theriac_analysis::detect::{Detector, RuleSet};
 use theriac_model::catalog::{TargetSpec, Thresholds};
 use theriac_model::fault::FaultKind;

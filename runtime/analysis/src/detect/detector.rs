@@ -125,7 +125,7 @@ impl Detector {
         for target in touched {
             let thresholds = self.specs.get(&target).copied().unwrap_or_default();
             if let Some(state) = self.targets.get_mut(&target) {
-                state.judge(&self.rules, &target, &thresholds, now, &mut signals);
+                signals.extend(state.judge(&self.rules, &target, &thresholds, now));
             }
         }
         signals
@@ -178,14 +178,8 @@ impl Readings {
 }
 
 impl State {
-    fn judge(
-        &mut self,
-        rules: &[Rule],
-        target: &Target,
-        thresholds: &Thresholds,
-        now: Timestamp,
-        signals: &mut Vec<Signal>,
-    ) {
+    fn judge(&mut self, rules: &[Rule], target: &Target, thresholds: &Thresholds, now: Timestamp) -> Vec<Signal> {
+        let mut signals = Vec::new();
         let limits = names::thresholds(thresholds);
         for rule in rules.iter().filter(|rule| rule.target.fits(target)) {
             let values = self.values(rule, &limits, now);
@@ -208,6 +202,7 @@ impl State {
                 news.map(|(onset, resolved)| signal(rule, target, &values, Moment { onset, at: now, resolved })),
             );
         }
+        signals
     }
 
     /// Only what the rule speaks about: a trend is not worked out for nobody.

@@ -151,3 +151,16 @@ fn own_interface(unit: &UnitName) -> Option<&'static str> {
         _without_processes => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bus_that_is_not_there_and_an_address_that_is_none_are_told_apart() {
+        let gone = Systemd::connect(Some("unix:path=/nonexistent/bus")).await.unwrap_err();
+        assert!(matches!(gone, ConnectError::Bus(_)), "{gone:?}");
+        let wrong = Systemd::connect(Some("nonsense")).await.unwrap_err();
+        assert!(matches!(wrong, ConnectError::Address { .. }), "{wrong:?}");
+    }
+}
