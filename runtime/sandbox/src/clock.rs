@@ -4,7 +4,7 @@
 //! The runner's own deadline, a kill through the pidfd, is independent of all this.
 
 use std::process;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -30,11 +30,14 @@ struct Alarm {
 }
 
 impl Clock {
-    /// Starts the thread.
+    /// Starts the thread, and returns when it runs: a thread on its way makes system calls that the walls don't let through.
     pub fn start(engine: Engine, port: Port) -> std::io::Result<Self> {
         let clock = Self { alarm: Arc::new(Mutex::new(None)) };
         let alarm = Arc::clone(&clock.alarm);
+        let running = Arc::new(Barrier::new(2));
+        let here = Arc::clone(&running);
         thread::Builder::new().name("clock".to_owned()).stack_size(256 << 10).spawn(move || {
+            here.wait();
             loop {
                 thread::sleep(TICK);
                 engine.increment_epoch();
@@ -45,6 +48,7 @@ impl Clock {
                 }
             }
         })?;
+        running.wait();
         Ok(clock)
     }
 

@@ -6,7 +6,7 @@ use wasmtime::Trap;
 
 use crate::host::State;
 use crate::interfaces::shown;
-use crate::limits::{GUEST_STACK, HOSTCALL_BYTES};
+use crate::limits::{GUEST_STACK, HOSTCALL_BYTES, INSTANCES};
 use crate::port::PortError;
 
 /// The end of a guest that did not return.
@@ -46,7 +46,11 @@ pub(crate) enum Broken {
 /// The sentence of a time limit.
 pub(crate) fn time_limit(limits: WorkerLimits) -> String {
     let millis = limits.time_ms;
-    if millis.is_multiple_of(1000) { format!("time limit {} s", millis / 1000) } else { format!("time limit {millis} ms") }
+    if millis.is_multiple_of(1000) {
+        format!("time limit {} s", millis / 1000)
+    } else {
+        format!("time limit {millis} ms")
+    }
 }
 
 /// Translates whatever instantiation or a call failed with.
@@ -77,13 +81,16 @@ fn of_wasmtime(error: &wasmtime::Error, state: &State, limits: WorkerLimits) -> 
     if let Some(trap) = trap {
         return (EndReason::Trap, of_trap(trap));
     }
-    // These two have no type of their own in wasmtime 48; a test holds each text.
+    // These have no type of their own in wasmtime 48; a test holds each text.
     let text = error.root_cause().to_string();
     if text.contains("store handle limit exceeded") {
         return (EndReason::Budget, "too many open handles".to_owned());
     }
     if text.contains("fuel allocated for hostcalls") {
         return (EndReason::Budget, format!("more than {} handed over in one call", Bytes(HOSTCALL_BYTES as u64)));
+    }
+    if text.contains("instance count too high") {
+        return (EndReason::Budget, format!("more than {INSTANCES} instances of core modules"));
     }
     (EndReason::Trap, format!("it broke the calling convention: {}", shown(&text)))
 }

@@ -20,13 +20,15 @@ const CHECK_VERSION: u32 = 1;
 #[error("the engine can't be configured: {0}")]
 pub struct EngineError(wasmtime::Error);
 
-/// What rustc 1.95 needs for `wasm32-wasip2`. All other proposals are refused at load and are code that can't be reached.
+/// What rustc 1.95 writes for `wasm32-wasip2`. All other proposals are refused at load and are code that can't be reached.
 const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIGN_EXTENSION)
     .union(WasmFeatures::FLOATS)
     .union(WasmFeatures::MULTI_VALUE)
     .union(WasmFeatures::BULK_MEMORY)
+    // LLVM writes the table's index of `call_indirect` in five bytes; the reference types that this came with stay off.
+    .union(WasmFeatures::CALL_INDIRECT_OVERLONG)
     .union(WasmFeatures::COMPONENT_MODEL);
 
 /// Makes the engine.

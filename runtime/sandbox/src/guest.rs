@@ -81,15 +81,15 @@ impl Guest {
             .map_err(|error| LoadError::Artefact { problem: problem(&error) })?;
         let mut linker = Linker::new(engine);
         for (name, item) in component.component_type().imports(engine) {
-            let interface = Interface::of_granted_import(name, granted)?;
-            if !matches!(item.ty, ComponentItem::ComponentInstance(_)) {
-                return Err(LoadError::ImportTypes { problem: format!("`{}` is no interface", shown(name)) });
+            // A type's second name, from the world's `use`.
+            if matches!(item.ty, ComponentItem::Type(_)) {
+                continue;
             }
+            let interface = Interface::of_granted_import(name, granted)?;
             link(&mut linker, interface).map_err(|error| LoadError::ImportTypes { problem: problem(&error) })?;
         }
-        let pre = linker
-            .instantiate_pre(&component)
-            .map_err(|error| LoadError::ImportTypes { problem: problem(&error) })?;
+        let pre =
+            linker.instantiate_pre(&component).map_err(|error| LoadError::ImportTypes { problem: problem(&error) })?;
         let pre = RemedyPre::new(pre).map_err(|error| LoadError::World { problem: problem(&error) })?;
         Ok(Self { pre, limits })
     }

@@ -148,7 +148,13 @@ mod tests {
     fn an_interface_is_linked_when_a_grant_covers_it_and_named_when_none_does() {
         let files = "theriac:remedy/files@0.1.0";
         check(files, &[files], expect!["files"]);
-        check(files, &["theriac:remedy/units@0.1.0"], expect!["it imports `theriac:remedy/files@0.1.0`, which no grant covers: add `[grants.files.LABEL]` to its manifest, or don't call it"]);
+        check(
+            files,
+            &["theriac:remedy/units@0.1.0"],
+            expect![
+                "it imports `theriac:remedy/files@0.1.0`, which no grant covers: add `[grants.files.LABEL]` to its manifest, or don't call it"
+            ],
+        );
     }
 
     #[test]
@@ -160,15 +166,49 @@ mod tests {
 
     #[test]
     fn wasi_is_refused_by_name_with_what_to_use_in_its_place() {
-        check("wasi:filesystem/preopens@0.2.6", &[], expect!["it imports `wasi:filesystem/preopens@0.2.6`, and no grant covers WASI: files are reached through `theriac:remedy/files` and `[grants.files.LABEL]`"]);
-        check("wasi:sockets/tcp@0.2.6", &["wasi:sockets/tcp@0.2.6"], expect!["it imports `wasi:sockets/tcp@0.2.6`, and no grant covers WASI: a remedy has no network"]);
-        check("wasi:nn/graph@0.2.0", &[], expect!["it imports `wasi:nn/graph@0.2.0`, and no grant covers WASI: build it with the Theriac SDK, which needs none"]);
+        check(
+            "wasi:filesystem/preopens@0.2.6",
+            &[],
+            expect![
+                "it imports `wasi:filesystem/preopens@0.2.6`, and no grant covers WASI: files are reached through `theriac:remedy/files` and `[grants.files.LABEL]`"
+            ],
+        );
+        check(
+            "wasi:sockets/tcp@0.2.6",
+            &["wasi:sockets/tcp@0.2.6"],
+            expect!["it imports `wasi:sockets/tcp@0.2.6`, and no grant covers WASI: a remedy has no network"],
+        );
+        check(
+            "wasi:nn/graph@0.2.0",
+            &[],
+            expect![
+                "it imports `wasi:nn/graph@0.2.0`, and no grant covers WASI: build it with the Theriac SDK, which needs none"
+            ],
+        );
     }
 
     #[test]
     fn another_version_of_our_own_interface_is_no_unknown_one() {
-        check("theriac:remedy/files@0.2.0", &[], expect!["it imports `theriac:remedy/files@0.2.0`, and this Theriac speaks version 0.1.0: build it with the SDK of this version"]);
-        check("theriac:remedy/shell@0.1.0", &[], expect!["it imports `theriac:remedy/shell@0.1.0`, and no grant covers that: a remedy imports interfaces of `theriac:remedy` only"]);
-        check("env\u{1b}[2J", &[], expect![[r#"it imports `env\u{1b}[2J`, and no grant covers that: a remedy imports interfaces of `theriac:remedy` only"#]]);
+        check(
+            "theriac:remedy/files@0.2.0",
+            &[],
+            expect![
+                "it imports `theriac:remedy/files@0.2.0`, and this Theriac speaks version 0.1.0: build it with the SDK of this version"
+            ],
+        );
+        check(
+            "theriac:remedy/shell@0.1.0",
+            &[],
+            expect![
+                "it imports `theriac:remedy/shell@0.1.0`, and no grant covers that: a remedy imports interfaces of `theriac:remedy` only"
+            ],
+        );
+        check(
+            "env\u{1b}[2J",
+            &[],
+            expect![[
+                r#"it imports `env\u{1b}[2J`, and no grant covers that: a remedy imports interfaces of `theriac:remedy` only"#
+            ]],
+        );
     }
 }

@@ -30,7 +30,7 @@ pub const TABLE_ELEMENT_BYTES: u64 = 8;
 pub const PANIC_CHARS: usize = 2_000;
 
 /// Wall-clock time of one compilation; an ordinary remedy takes 0.1 s.
-pub const COMPILE_TIME: Duration = Duration::from_secs(20);
+pub const COMPILE_TIME: Duration = Duration::from_secs(10);
 
 /// Heap of a compilation; an ordinary remedy takes 30 MiB.
 pub const COMPILE_MEMORY: u64 = 512 << 20;

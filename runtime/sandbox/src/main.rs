@@ -86,7 +86,8 @@ fn socket(descriptor: i32) -> OwnedFd {
 
 /// `--fd N [--uid N --gid N]`; for tests also `--try NAME`, `--bare` and `--without SYSCALL`.
 fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Arguments> {
-    let (mut descriptor, mut uid, mut gid, mut name, mut bare, mut without) = (None, None, None, None, false, Vec::new());
+    let (mut descriptor, mut uid, mut gid, mut name, mut bare, mut without) =
+        (None, None, None, None, false, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--fd" => descriptor = Some(arguments.next()?.parse().ok().filter(|number: &i32| *number >= 0)?),

@@ -63,10 +63,8 @@ impl Port {
 
     /// Collects the chunks that follow an announcement.
     pub fn receive_chunks(&self, announced: u64, cap: u64) -> Result<Vec<u8>, PortError> {
-        let size = usize::try_from(announced)
-            .ok()
-            .filter(|_| announced <= cap)
-            .ok_or(PortError::Size { announced, cap })?;
+        let size =
+            usize::try_from(announced).ok().filter(|_| announced <= cap).ok_or(PortError::Size { announced, cap })?;
         let mut bytes = Vec::with_capacity(size);
         while bytes.len() < size {
             let message = self.receive()?;

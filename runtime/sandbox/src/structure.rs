@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use theriac_protocol::worker::{EndReason, MAX_COMPONENT};
-use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, Parser, Payload};
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, Parser, Payload, TypeBounds};
 
 use crate::interfaces::{ImportError, Interface, shown};
 
@@ -96,10 +96,10 @@ impl Counted {
     /// The cap and its noun. The largest of our own remedies is given where the number is not obvious.
     const fn cap(self) -> (u64, &'static str) {
         match self {
-            Self::Sections => (2_000, "sections"), // ours: 60
+            Self::Sections => (2_000, "sections"),               // ours: 60
             Self::NestedComponents => (64, "nested components"), // ours: none
-            Self::CoreModules => (16, "core modules"), // ours: 3
-            Self::CoreInstances => (256, "core instances"), // ours: 12
+            Self::CoreModules => (16, "core modules"),           // ours: 3
+            Self::CoreInstances => (256, "core instances"),      // ours: 12
             Self::Instances => (256, "instances"),
             // wasmparser reads nested types by recursion, and types that double at each line grow without bound.
             Self::TypeBytes => (128 << 10, "bytes of component types"), // ours: 5 KiB
@@ -213,7 +213,10 @@ impl Survey<'_> {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "wasmparser's enum is non-exhaustive; a new section is an unknown one")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "wasmparser's enum is non-exhaustive; a new section is an unknown one"
+    )]
     fn count(&mut self, payload: &Payload<'_>) -> Result<(), StructureError> {
         let (counted, number) = match payload {
             Payload::InstanceSection(section) => (Counted::CoreInstances, section.count()),
@@ -264,7 +267,9 @@ impl Survey<'_> {
             ComponentTypeRef::Module(_) => "module",
             ComponentTypeRef::Func(_) => "function",
             ComponentTypeRef::Value(_) => "value",
-            ComponentTypeRef::Type(_) => "type",
+            // The name that a world's `use` gives to a type of one of its interfaces: nothing to link, nothing to call.
+            ComponentTypeRef::Type(TypeBounds::Eq(_)) => return self.add(Counted::Aliases, 1),
+            ComponentTypeRef::Type(TypeBounds::SubResource) => "resource",
             ComponentTypeRef::Component(_) => "component",
         };
         Err(StructureError::ImportKind { import: shown(name), kind })

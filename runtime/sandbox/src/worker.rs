@@ -115,7 +115,8 @@ impl Worker {
     }
 
     fn run(&self, size: u64, limits: WorkerLimits, granted: &[String]) -> Result<(), WorkerError> {
-        walls::set_budget(Budget::run(size.min(MAX_ARTEFACT), limits.memory, limits.time_ms)).map_err(WallError::Limits)?;
+        walls::set_budget(Budget::run(size.min(MAX_ARTEFACT), limits.memory, limits.time_ms))
+            .map_err(WallError::Limits)?;
         let bytes = self.port.receive_chunks(size, MAX_ARTEFACT)?;
         #[expect(unsafe_code, reason = "the runner checked the MAC before it sent them")]
         // SAFETY: only the runner holds the other end of the socket; it sends bytes that a worker of this engine made and
@@ -143,7 +144,10 @@ impl Worker {
                         Outcome::Ended(ending) => return self.end(ending.reason, ending.sentence),
                     }
                 }
-                Ok(other @ (ToWorker::Compile { .. } | ToWorker::Load { .. } | ToWorker::Chunk(_) | ToWorker::Reply(_))) => {
+                Ok(
+                    other
+                    @ (ToWorker::Compile { .. } | ToWorker::Load { .. } | ToWorker::Chunk(_) | ToWorker::Reply(_)),
+                ) => {
                     return Err(PortError::Unexpected { wanted: "`call`", got: port::name(&other) }.into());
                 }
                 Err(PortError::Frame(FrameError::Closed)) => return Ok(()),

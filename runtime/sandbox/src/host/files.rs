@@ -18,7 +18,8 @@ impl State {
             Ok(page) => page,
             Err(denial) => return Ok(Err(denial)),
         };
-        let entries = refs.into_iter().map(|entry| self.hold(entry.handle, Some(entry.name))).collect::<Result<_, _>>()?;
+        let entries =
+            refs.into_iter().map(|entry| self.hold(entry.handle, Some(entry.name))).collect::<Result<_, _>>()?;
         Ok(Ok(files::Page { entries, next }))
     }
 

@@ -56,10 +56,7 @@ fn a_denial_reaches_the_remedy_and_comes_back_as_its_answer() {
     let denial = Denial::new(DenialCause::NotGranted, "logs", "label", "open logs").suggest("[grants.files.logs]");
     let sent = denial.clone();
     let end = remediate(&guest::opening(OPEN_AND_DROP), move |_| Reply::Denied(sent.clone()));
-    assert!(
-        matches!(&end, End::Said(FromWorker::Remediated(Report::Denied(answer))) if *answer == denial),
-        "{end:?}"
-    );
+    assert!(matches!(&end, End::Said(FromWorker::Remediated(Report::Denied(answer))) if *answer == denial), "{end:?}");
 }
 
 #[test]

@@ -60,7 +60,8 @@ const TYPES: &str = r#"
     (type $d (variant (case "not-granted" $refusal) (case "off-plan" $refusal) (case "over-budget" $refusal)
       (case "stale-target" $refusal) (case "conflict" $refusal) (case "unavailable" $refusal) (case "failed" $refusal)))
     (export "denial" (type (eq $d)))))
-  (alias export $types "denial" (type $denial))
+  (alias export $types "denial" (type $denial0))
+  (import "denial" (type $denial (eq $denial0)))
   (import "theriac:remedy/fault@0.1.0" (instance $fault
     (type $s (enum "info" "warning" "critical")) (export "severity" (type $severity (eq $s)))
     (type $n (record (field "name" string) (field "value" f64) (field "unit" string)))
@@ -77,7 +78,8 @@ const TYPES: &str = r#"
     (export "report" (type (eq $t)))
     (type $o (variant (case "satisfied") (case "unsure" string) (case "not-improved" string)))
     (export "opinion" (type (eq $o)))))
-  (alias export $fault "input" (type $input))
+  (alias export $fault "input" (type $input0))
+  (import "input" (type $input (eq $input0)))
   (alias export $fault "report" (type $report))
   (alias export $fault "opinion" (type $opinion))"#;
 
