@@ -1,0 +1,101 @@
+//! Service managers: systemd over D-Bus, and the launcher for machines and containers without it.
+//!
+//! A backend does what it is told and reports what it reads back. Whether it may be told is the gate's business.
+
+mod kernel_file;
+pub mod supervised;
+pub mod systemd;
+
+use std::time::Duration;
+
+use theriac_model::id::UnitName;
+use theriac_model::unit::{KillWhom, Property, Signal, UnitState};
+
+/// What a service manager can do for the gate. Every call is bounded in time.
+pub trait ServiceManager: Send + Sync {
+    /// The unit's state now. Aliases answer with the canonical name.
+    fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError>;
+    /// Starts it and waits for the job.
+    fn start(&self, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError>;
+    /// Stops it and waits for the job.
+    fn stop(&self, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError>;
+    /// Restarts it and waits for the job.
+    fn restart(&self, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError>;
+    /// Reloads it and waits for the job.
+    fn reload(&self, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError>;
+    /// Sends a signal.
+    fn kill(&self, unit: &UnitName, whom: KillWhom, signal: Signal) -> Result<UnitState, UnitError>;
+    /// Forgets failures and the start counter.
+    fn reset_failed(&self, unit: &UnitName) -> Result<UnitState, UnitError>;
+    /// The present value of the same property.
+    fn property(&self, unit: &UnitName, like: Property) -> Result<Property, UnitError>;
+    /// Sets a run-time property and reads the *kernel's* file back: a controller that is not there is `Unavailable`.
+    fn set_property(&self, unit: &UnitName, property: Property) -> Result<Property, UnitError>;
+    /// The last lines of its log.
+    fn log_tail(&self, unit: &UnitName, lines: u32) -> Result<Vec<String>, UnitError>;
+}
+
+/// Why a service manager did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitError {
+    /// The manager does not know it.
+    #[error("there is no unit `{unit}`")]
+    NoSuchUnit { unit: UnitName },
+    /// The name is an alias of another unit.
+    #[error("`{asked}` is an alias of `{canonical}`: name that one")]
+    Alias { asked: UnitName, canonical: UnitName },
+    /// The job ended in another way than `done`.
+    #[error("{verb} of `{unit}` ended as `{result}`")]
+    Job { verb: &'static str, unit: UnitName, result: String },
+    /// The answer did not come in time: it may have happened.
+    #[error("{verb} of `{unit}` did not end within {} s", timeout.as_secs())]
+    Timeout { verb: &'static str, unit: UnitName, timeout: Duration },
+    /// This machine can't do it.
+    #[error("{what} is not available here: {why}")]
+    Unavailable { what: String, why: String },
+    /// The manager refused.
+    #[error("the service manager refused {verb} of `{unit}`: {reason}")]
+    Refused { verb: &'static str, unit: UnitName, reason: String },
+    /// The manager can't be reached: it may have happened.
+    #[error("the connection to the service manager failed: {reason}")]
+    Connection { reason: String },
+}
+
+impl UnitError {
+    /// It is unknown whether it happened: observe before doing anything else.
+    pub const fn may_have_happened(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Connection { .. } => true,
+            Self::NoSuchUnit { .. } | Self::Alias { .. } | Self::Job { .. } | Self::Unavailable { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
+/// The service managers of this host, and which of them has which unit.
+#[derive(Clone, Default)]
+pub struct Managers {
+    /// systemd, where it runs.
+    pub systemd: Option<std::sync::Arc<dyn ServiceManager>>,
+    /// The launcher, where it runs.
+    pub supervised: Option<std::sync::Arc<dyn ServiceManager>>,
+    /// By root's configuration.
+    pub backends: std::collections::BTreeMap<UnitName, theriac_model::unit::Backend>,
+}
+
+impl std::fmt::Debug for Managers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Managers").field("backends", &self.backends).finish_non_exhaustive()
+    }
+}
+
+impl Managers {
+    /// The state of a listed unit.
+    pub fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
+        let missing = || UnitError::NoSuchUnit { unit: unit.clone() };
+        let manager = match self.backends.get(unit).ok_or_else(missing)? {
+            theriac_model::unit::Backend::Systemd => self.systemd.as_ref(),
+            theriac_model::unit::Backend::Supervised => self.supervised.as_ref(),
+        };
+        manager.ok_or_else(missing)?.state(unit)
+    }
+}
