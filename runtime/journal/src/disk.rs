@@ -101,8 +101,11 @@ impl Directory {
 
     /// Opens the directory for reading only: nothing is made and no lock is taken, so a daemon may be writing meanwhile.
     pub fn open_to_read(path: &Path) -> Result<Self, DirectoryError> {
-        let handle = open_directory(path)
-            .map_err(|source| DirectoryError::Open { action: "open", path: path.to_owned(), source })?;
+        let handle = open_directory(path).map_err(|source| DirectoryError::Open {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Self { path: path.to_owned(), handle, _lock: None })
     }
 
@@ -256,6 +259,9 @@ impl DiskFile for File {
 }
 
 #[cfg(test)]
+pub(crate) mod simulated;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -297,14 +303,8 @@ mod tests {
     fn a_fifo_in_the_place_of_a_file_is_refused_at_once() {
         let scratch = tempfile::tempdir().unwrap();
         let directory = Directory::open(scratch.path()).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            scratch.path().join("pipe"),
-            rustix::fs::FileType::Fifo,
-            OWNER_ONLY,
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, scratch.path().join("pipe"), rustix::fs::FileType::Fifo, OWNER_ONLY, 0)
+            .unwrap();
         assert_eq!(directory.open("pipe").unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -174,12 +174,7 @@ impl Journal {
     }
 
     /// Appends one record. With [`Durability::Synced`] it is on disk when this returns.
-    pub fn append(
-        &mut self,
-        stamp: Stamp,
-        record: Record,
-        durability: Durability,
-    ) -> Result<Entry, log::AppendError> {
+    pub fn append(&mut self, stamp: Stamp, record: Record, durability: Durability) -> Result<Entry, log::AppendError> {
         let Stamp { at, guard, epoch } = stamp;
         let entry = Entry { seq: self.segments.end(), at, guard, epoch, record };
         let payload = serde_json::to_vec(&entry).map_err(log::AppendError::Encode)?;
@@ -291,3 +286,6 @@ impl std::fmt::Debug for LedgerOptions {
         shown.field("directory", &self.directory).field("origin", &self.origin).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,13 +10,18 @@
 
 pub mod disk;
 pub mod guard_time;
-
+pub mod index;
 pub mod journal;
 pub mod ledger;
 pub mod log;
 pub mod segment;
-
+pub mod undo;
 
 pub use disk::Directory;
 pub use journal::{Durability, Head, Journal, Opened, Options, Stamp};
 pub use log::Log;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod full_disk;

@@ -114,3 +114,6 @@ impl<T: Serialize + DeserializeOwned, D: Disk> Log<T, D> {
         self.segments.top_up()
     }
 }
+
+#[cfg(test)]
+mod tests;

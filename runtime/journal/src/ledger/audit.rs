@@ -144,11 +144,7 @@ pub fn verify(journal: &Path, ledger: &Path, key: &VerifierKey, options: Options
     Report { records, root, checkpoints: count, sealed, tail, finding: finding.or(trouble) }
 }
 
-fn conclude(
-    scanned: Result<(u64, Tail), OpenError>,
-    walk: Walk,
-    journal: &Path,
-) -> (Option<Tail>, Option<Finding>) {
+fn conclude(scanned: Result<(u64, Tail), OpenError>, walk: Walk, journal: &Path) -> (Option<Tail>, Option<Finding>) {
     if let Some(Mismatch::Exchanged { from, to }) = walk.mismatch {
         let file = journal.join(file_name(walk.since.number));
         return (None, Some(Finding::Exchanged { file, offset: walk.since.offset, from, to }));
@@ -187,3 +183,6 @@ impl Walk {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,10 @@ pub(crate) struct Checkpoints {
 
 impl fmt::Debug for Checkpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checkpoints").field("origin", &self.origin).field("latest", &self.latest).finish_non_exhaustive()
+        f.debug_struct("Checkpoints")
+            .field("origin", &self.origin)
+            .field("latest", &self.latest)
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,5 +16,5 @@ pub mod tree;
 
 pub use checkpoint::{Checkpoint, Signer, VerifierKey};
 pub(crate) use history::{Follower, Mismatch};
-pub use keeper::SealError;
 pub(crate) use keeper::Checkpoints;
+pub use keeper::SealError;

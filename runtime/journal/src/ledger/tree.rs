@@ -228,7 +228,8 @@ mod tests {
             let (tree, known) = (&all[..size], root(&all[..size]));
             for index in 0..size {
                 let proof = inclusion_proof(tree, index).unwrap();
-                let holds = |leaf, at: usize, proof: &[Hash]| verify_inclusion(leaf, at as u64, size as u64, proof, &known);
+                let holds =
+                    |leaf, at: usize, proof: &[Hash]| verify_inclusion(leaf, at as u64, size as u64, proof, &known);
                 assert!(holds(tree[index], index, &proof), "{index} of {size}");
                 assert!(!holds([0; 32], index, &proof));
                 assert!(!holds(tree[index], (index + 1) % (size + 1), &proof));

@@ -87,10 +87,9 @@ impl<D: Disk> Segments<D> {
     pub(super) fn assemble(
         disk: D,
         options: Options,
-        extents: Vec<Extent>,
+        (extents, prev): (Vec<Extent>, u32),
         active: Option<D::File>,
         spares: Vec<Spare<D::File>>,
-        prev: u32,
     ) -> Self {
         let durable = extents.last().map_or(0, |extent| extent.end_seq);
         Self { disk, options, extents, active, spares: spares.into(), prev, durable, poisoned: None }
@@ -138,8 +137,7 @@ impl<D: Disk> Segments<D> {
             return Err(AppendError::NoRoom { bytes });
         };
         let seq = extent.end_seq;
-        let (record, crc) =
-            frame::encode(&extent.salt, seq, self.durable, self.prev, payload).ok_or_else(too_large)?;
+        let (record, crc) = frame::encode(&extent.salt, seq, self.durable, self.prev, payload).ok_or_else(too_large)?;
         let number = extent.number;
         if let Err(error) = file.write_at(extent.end, &record) {
             return Err(self.failed("write", number, error, bytes));

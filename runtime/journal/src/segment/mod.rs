@@ -86,3 +86,6 @@ fn parse_name(name: &str) -> Option<u32> {
     let number = name.strip_prefix("segment-")?.parse().ok()?;
     (file_name(number) == name).then_some(number)
 }
+
+#[cfg(test)]
+mod tests;

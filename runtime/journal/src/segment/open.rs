@@ -6,7 +6,7 @@ use super::append::{Segments, Spare};
 use super::header::HEADER;
 use super::scan::{self, BadRecord, Blank, Extent, Scanned, Visit};
 use super::{DiskError, Options, file_name};
-use crate::disk::{Disk, DiskFile, DirectoryError, is_full};
+use crate::disk::{DirectoryError, Disk, DiskFile, is_full};
 
 /// Why a log can't be opened. None of these is repaired by going on with less: cooldowns, holds and open runs would be
 /// forgotten.
@@ -51,7 +51,9 @@ impl OpenError {
     /// What a person can do about it.
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::Directory(DirectoryError::InUse { .. }) => "stop the other one, or give this one a `--state` of its own",
+            Self::Directory(DirectoryError::InUse { .. }) => {
+                "stop the other one, or give this one a `--state` of its own"
+            }
             Self::Directory(DirectoryError::Open { .. }) | Self::Disk(_) => {
                 "look at the disk, and at the owner and mode of the directory"
             }
@@ -93,7 +95,7 @@ impl<D: Disk> Segments<D> {
             None => None,
         };
         let spares = ready_spares(&disk, options, &blanks)?;
-        let mut segments = Self::assemble(disk, options, extents, active, spares, prev);
+        let mut segments = Self::assemble(disk, options, (extents, prev), active, spares);
         match segments.top_up() {
             Ok(()) => {}
             // With a segment in hand the log works; the reserve is filled when there is room again.
@@ -113,6 +115,8 @@ fn settle<D: Disk>(disk: &D, extent: &Extent, unsure_from: u64, tail: &Tail) -> 
     let name = file_name(extent.number);
     let failed = |action| DiskErrorAt { disk, name: &name, action };
     let file = disk.open(&name).map_err(|source| failed("open").because(source))?;
+    // The header of a segment without a sure record may be in memory only, too.
+    let unsure_from = if unsure_from == HEADER as u64 { 0 } else { unsure_from };
     if extent.end > unsure_from {
         let mut bytes = vec![0; usize::try_from(extent.end - unsure_from).unwrap_or(0)];
         file.read_at(unsure_from, &mut bytes).map_err(|source| failed("read").because(source))?;
