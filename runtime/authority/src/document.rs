@@ -104,10 +104,13 @@ pub fn toml(text: &str) -> Result<Field, Mistake> {
 /// Reads YAML: one document, no anchors that multiply.
 pub fn yaml(text: &str) -> Result<Field, Mistake> {
     within_size(text)?;
-    let read: serde_saphyr::Spanned<Value> = serde_saphyr::from_str(text).map_err(|error| Mistake {
+    // Without this, `y` and `on` are read as true.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let read: Result<serde_saphyr::Spanned<Value>, _> = serde_saphyr::from_str_with_options(text, options);
+    let read = read.map_err(|error| Mistake {
         line: error.location().and_then(|place| usize::try_from(place.line()).ok()).unwrap_or(1),
         key: String::new(),
-        problem: one_line(&error.without_snippet().to_string()),
+        problem: yaml_words(&error.without_snippet().to_string()),
         hint: "this is not YAML of the kind read here".to_owned(),
     })?;
     Ok(Field { path: String::new(), line: 1, value: read.value })
@@ -123,6 +126,12 @@ fn within_size(text: &str) -> Result<(), Mistake> {
 
 fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
+/// The parser's sentence without the place, which we say ourselves, and without advice to programmers.
+fn yaml_words(text: &str) -> String {
+    let cut = [" at line ", ", set "].into_iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    one_line(text.get(..cut).unwrap_or(text))
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
@@ -269,19 +278,26 @@ impl Field {
     pub fn text(&self) -> Result<&str, Mistake> {
         match &self.value {
             Value::Text(text) => Ok(text),
-            Value::Integer(_) | Value::Float(_) | Value::Flag(_) | Value::List(_) | Value::Table(_) | Value::Other(_) => {
-                Err(self.not("a text in quotes"))
-            }
+            Value::Integer(_)
+            | Value::Float(_)
+            | Value::Flag(_)
+            | Value::List(_)
+            | Value::Table(_)
+            | Value::Other(_) => Err(self.not("a text in quotes")),
         }
     }
 
     /// One line for people: not empty, at most `max` characters, nothing that moves a terminal's cursor.
     pub fn sentence(&self, max: usize) -> Result<String, Mistake> {
         let text = self.text()?;
-        let printable = text.chars().all(|c| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}'));
+        let printable = text.chars().all(|c| {
+            !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+        });
         if text.trim().is_empty() || text.chars().count() > max || !printable {
             let problem = "it is not one readable line";
-            return Err(self.mistake(problem, format!("write 1 to {max} characters without line breaks or control characters")));
+            return Err(
+                self.mistake(problem, format!("write 1 to {max} characters without line breaks or control characters"))
+            );
         }
         Ok(text.to_owned())
     }
@@ -337,14 +353,23 @@ impl Field {
             Value::Float(share) => *share,
             Value::Integer(0) => 0.0,
             Value::Integer(1) => 1.0,
-            Value::Integer(_) | Value::Text(_) | Value::Flag(_) | Value::List(_) | Value::Table(_) | Value::Other(_) => {
+            Value::Integer(_)
+            | Value::Text(_)
+            | Value::Flag(_)
+            | Value::List(_)
+            | Value::Table(_)
+            | Value::Other(_) => {
                 return Err(self.not("a share from 0.0 to 1.0"));
             }
         };
         if !(0.0..=1.0).contains(&share) {
             return Err(self.mistake(format!("{share} is out of bounds"), "write a share from 0.0 to 1.0"));
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0.0 to 1.0 was checked just above")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0.0 to 1.0 was checked just above"
+        )]
         Ok(theriac_model::units::Permille::clamped((share * 1000.0).round() as u64))
     }
 
@@ -352,9 +377,12 @@ impl Field {
     pub fn flag(&self) -> Result<bool, Mistake> {
         match &self.value {
             Value::Flag(flag) => Ok(*flag),
-            Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::List(_) | Value::Table(_) | Value::Other(_) => {
-                Err(self.not("true or false"))
-            }
+            Value::Text(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::List(_)
+            | Value::Table(_)
+            | Value::Other(_) => Err(self.not("true or false")),
         }
     }
 
@@ -460,23 +488,43 @@ mod tests {
     fn a_number_is_taken_with_its_bounds() {
         check(toml("n = 9"), &["n"], &expect!["9"]);
         check(toml("\nn = 10"), &["n"], &expect!["line 2: `n`: 10 is out of bounds; write a whole number from 1 to 9"]);
-        check(toml("n = '9'"), &["n"], &expect!["line 1: `n`: a text is written here; write a whole number from 1 to 9"]);
+        check(
+            toml("n = '9'"),
+            &["n"],
+            &expect!["line 1: `n`: a text is written here; write a whole number from 1 to 9"],
+        );
         check(toml("m = 9"), &["n", "m"], &expect!["line 1: `n`: it is missing; write `n = 3`"]);
     }
 
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_valid_ones() {
         let valid = &["n", "size"];
-        check(toml("n = 1\n\nsizes = 2\n"), valid, &expect!["line 3: `sizes`: there is no such key at the top; valid keys: n, size"]);
-        check(yaml("n: 1\n\nsizes: 2\n"), valid, &expect!["line 3: `sizes`: there is no such key at the top; valid keys: n, size"]);
+        check(
+            toml("n = 1\n\nsizes = 2\n"),
+            valid,
+            &expect!["line 3: `sizes`: there is no such key at the top; valid keys: n, size"],
+        );
+        check(
+            yaml("n: 1\n\nsizes: 2\n"),
+            valid,
+            &expect!["line 3: `sizes`: there is no such key at the top; valid keys: n, size"],
+        );
     }
 
     #[test]
     fn what_is_not_the_format_is_told_with_its_line() {
         check(toml("n = 1\nn = 2"), &["n"], &expect!["line 2: duplicate key; this is not TOML"]);
-        check(yaml("n: 1\nn: 2"), &["n"], &expect![""]);
-        check(yaml("n: [1"), &["n"], &expect![""]);
-        check(yaml("n: *a"), &["n"], &expect![""]);
+        check(
+            yaml("n: 1\nn: 2"),
+            &["n"],
+            &expect!["line 2: duplicate mapping key: n; this is not YAML of the kind read here"],
+        );
+        check(yaml("n: [1"), &["n"], &expect!["line 1: unclosed bracket '['; this is not YAML of the kind read here"]);
+        check(
+            yaml("n: *a"),
+            &["n"],
+            &expect!["line 1: alias references unknown anchor; this is not YAML of the kind read here"],
+        );
     }
 
     #[test]

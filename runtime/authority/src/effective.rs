@@ -139,9 +139,11 @@ impl Effective {
         if let Some(found) = bound.get(&name) {
             return Ok(found);
         }
-        Err(self.unbound.get(&(interface, name.clone())).cloned().unwrap_or_else(|| {
-            not_granted(interface, label).suggest(suggest::new_grant(interface, &name))
-        }))
+        Err(self
+            .unbound
+            .get(&(interface, name.clone()))
+            .cloned()
+            .unwrap_or_else(|| not_granted(interface, label).suggest(suggest::new_grant(interface, &name))))
     }
 }
 
@@ -215,7 +217,9 @@ fn labelled<'a>(
     match (found.next(), found.next()) {
         (Some(entry), None) => Ok(entry),
         // Which of them is meant, only the mount at fault could say.
-        (Some(_), Some(_)) => Err(unbound(Interface::Files, label, DenialCause::NotGranted, "runner.directory.ambiguous")),
+        (Some(_), Some(_)) => {
+            Err(unbound(Interface::Files, label, DenialCause::NotGranted, "runner.directory.ambiguous"))
+        }
         (None, _) => {
             let denial = unbound(Interface::Files, label, DenialCause::NotGranted, "runner.directory");
             let example = mount.map(|mount| suggest::below(mount, label));

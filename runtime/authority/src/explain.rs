@@ -177,7 +177,9 @@ fn nothing(grant: GrantRef<'_>, bound: &[(Target, Effective)]) -> Here {
         targets: Vec::new(),
         allowed: None,
         rule: denial.map(|denial| denial.rule.clone()),
-        add: denial.and_then(|denial| denial.suggestion.as_deref()).map_or_else(Vec::new, |text| text.lines().map(str::to_owned).collect()),
+        add: denial
+            .and_then(|denial| denial.suggestion.as_deref())
+            .map_or_else(Vec::new, |text| text.lines().map(str::to_owned).collect()),
     }
 }
 
@@ -205,9 +207,10 @@ fn allowed(grant: GrantRef<'_>, effective: &Effective) -> Option<String> {
         GrantKind::Processes(_) => {
             effective.processes.get(grant.label).map(|group| format!("{} of {}", words(&group.verbs), group.group))
         }
-        GrantKind::Series(_) => effective.series.get(grant.label).map(|series| {
-            format!("{} of {}", series.series.metric.as_str(), series.series.target)
-        }),
+        GrantKind::Series(_) => effective
+            .series
+            .get(grant.label)
+            .map(|series| format!("{} of {}", series.series.metric.as_str(), series.series.target)),
         GrantKind::Probes(_) => effective.probes.get(grant.label).map(|probe| words(&probe.checks)),
     }
 }
@@ -255,7 +258,9 @@ impl fmt::Display for GrantInspection {
             match (&here.allowed, here.targets.as_slice()) {
                 (Some(allowed), []) => writeln!(f, "    here: {allowed}")?,
                 (Some(allowed), targets) => writeln!(f, "    here, for {}: {allowed}", targets.join(", "))?,
-                (None, _) => writeln!(f, "    here: nothing ({})", here.rule.as_deref().unwrap_or("no target is listed"))?,
+                (None, _) => {
+                    writeln!(f, "    here: nothing ({})", here.rule.as_deref().unwrap_or("no target is listed"))?
+                }
             }
             for line in &here.add {
                 writeln!(f, "      to allow it, {line}")?;

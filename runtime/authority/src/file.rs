@@ -19,7 +19,11 @@ const OTHERS_WRITE: u32 = 0o022;
 pub enum OpenTrustedError {
     /// It is not there, or can't be opened (a symbolic link answers `ELOOP`).
     #[error("can't open `{}`", path.display())]
-    Open { path: PathBuf, #[source] source: std::io::Error },
+    Open {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// The last part of the path is a symbolic link.
     #[error("`{}` is a symbolic link: put the file itself there", path.display())]
     Symlink { path: PathBuf },
@@ -37,7 +41,11 @@ pub enum OpenTrustedError {
     TooLong { path: PathBuf },
     /// Not UTF-8, or unreadable in the middle.
     #[error("can't read `{}`", path.display())]
-    Read { path: PathBuf, #[source] source: std::io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl OpenTrustedError {

@@ -147,7 +147,17 @@ pub struct Uids {
 }
 
 const TOP_KEYS: &[&str] = &[
-    "mode", "deploy_locks", "timing", "limits", "window", "unit", "service", "mount", "directory", "group", "uids",
+    "mode",
+    "deploy_locks",
+    "timing",
+    "limits",
+    "window",
+    "unit",
+    "service",
+    "mount",
+    "directory",
+    "group",
+    "uids",
     "systemd",
 ];
 
@@ -343,9 +353,12 @@ fn uids(field: Field) -> Result<Uids, Mistake> {
     if uids.worker.is_empty() {
         return Err(whole.mistake("no worker could start", "list one uid for each run at the same time"));
     }
-    let distinct: BTreeSet<u32> = [uids.agent, uids.courier_net].into_iter().chain(uids.worker.iter().copied()).collect();
+    let distinct: BTreeSet<u32> =
+        [uids.agent, uids.courier_net].into_iter().chain(uids.worker.iter().copied()).collect();
     if distinct.len() != uids.worker.len() + 2 {
-        return Err(whole.mistake("one uid is written twice", "give each process a user of its own: shared ones have no wall"));
+        return Err(
+            whole.mistake("one uid is written twice", "give each process a user of its own: shared ones have no wall")
+        );
     }
     Ok(uids)
 }

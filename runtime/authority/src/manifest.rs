@@ -214,7 +214,10 @@ fn version(text: &str) -> Result<String, String> {
     if text.split('.').count() == 3 && text.split('.').all(number) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{}` is not a version: write three numbers such as `1.2.0`", text.chars().take(40).collect::<String>().escape_debug()))
+        Err(format!(
+            "`{}` is not a version: write three numbers such as `1.2.0`",
+            text.chars().take(40).collect::<String>().escape_debug()
+        ))
     }
 }
 
@@ -224,12 +227,13 @@ pub(crate) fn fault_kinds(field: Field) -> Result<Vec<FaultKind>, Mistake> {
     let mut kinds = Vec::new();
     for item in field.list()? {
         let kind: FaultKind = item.parse_with(|word| {
-            word.parse::<FaultKind>().map_err(|_| {
-                WordError::new("a fault kind", word, FaultKind::ALL.iter().map(|kind| kind.as_str()))
-            })
+            word.parse::<FaultKind>()
+                .map_err(|_name| WordError::new("a fault kind", word, FaultKind::ALL.iter().map(|kind| kind.as_str())))
         })?;
         if kind == FaultKind::Unknown {
-            return Err(item.mistake("a fault that no rule names is always a person's", "name fault kinds that it treats"));
+            return Err(
+                item.mistake("a fault that no rule names is always a person's", "name fault kinds that it treats")
+            );
         }
         if kinds.contains(&kind) {
             return Err(item.mistake("it is listed twice", "leave one out"));

@@ -33,7 +33,10 @@ pub enum PackageError {
     NotAComponent { what: &'static str },
     /// A component that can't be walked.
     #[error("it is a damaged component")]
-    Damaged { #[source] source: wasmparser::Error },
+    Damaged {
+        #[source]
+        source: wasmparser::Error,
+    },
     /// Nested deeper than anything real.
     #[error("its components are nested more than {MAX_NESTING} levels deep")]
     TooDeep,
@@ -45,10 +48,16 @@ pub enum PackageError {
     SecondManifest,
     /// The section is not text.
     #[error("its manifest is not UTF-8 text")]
-    NotText,
+    NotText {
+        #[source]
+        source: std::str::Utf8Error,
+    },
     /// The manifest is refused.
     #[error("its manifest is refused")]
-    Manifest { #[source] source: ManifestError },
+    Manifest {
+        #[source]
+        source: ManifestError,
+    },
 }
 
 /// Bytes with their digest, of which nothing has been read yet.
@@ -88,7 +97,7 @@ impl Sealed {
     /// Walks the sections and reads the manifest.
     pub fn open(self) -> Result<Package, PackageError> {
         let text = walk(&self.bytes)?.manifest.ok_or(PackageError::NoManifest)?;
-        let text = str::from_utf8(text).map_err(|_| PackageError::NotText)?.to_owned();
+        let text = str::from_utf8(text).map_err(|source| PackageError::NotText { source })?.to_owned();
         let manifest = Manifest::parse(&text).map_err(|source| PackageError::Manifest { source })?;
         Ok(Package { bytes: self.bytes, digest: self.digest, manifest, manifest_text: text })
     }
@@ -159,6 +168,13 @@ struct Walked<'a> {
     imports: Vec<String>,
 }
 
+impl<'a> Walked<'a> {
+    fn keep(&mut self, manifest: &'a [u8], depth: usize) -> Result<(), PackageError> {
+        let second = self.manifest.replace(manifest).is_some();
+        if second || depth != 1 { Err(PackageError::SecondManifest) } else { Ok(()) }
+    }
+}
+
 fn walk(bytes: &[u8]) -> Result<Walked<'_>, PackageError> {
     if !bytes.starts_with(&COMPONENT) {
         return Err(PackageError::NotAComponent { what: called(bytes) });
@@ -171,11 +187,7 @@ fn walk(bytes: &[u8]) -> Result<Walked<'_>, PackageError> {
         match payload.map_err(damaged)? {
             Payload::Version { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::CustomSection(section) if section.name() == SECTION => {
-                if depth != 1 || walked.manifest.replace(section.data()).is_some() {
-                    return Err(PackageError::SecondManifest);
-                }
-            }
+            Payload::CustomSection(section) if section.name() == SECTION => walked.keep(section.data(), depth)?,
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
                     let name = import.map_err(damaged)?.name;
@@ -211,7 +223,8 @@ mod tests {
     use super::*;
     use expect_test::{Expect, expect};
 
-    const MANIFEST: &str = "[remedy]\nname = 'x'\nversion = '1.0.0'\nserial = 1\nsummary = 's'\nhandles = ['disk-full']\n";
+    const MANIFEST: &str =
+        "[remedy]\nname = 'x'\nversion = '1.0.0'\nserial = 1\nsummary = 's'\nhandles = ['disk-full']\n";
 
     /// A component without sections is the smallest one there is.
     fn component() -> Vec<u8> {
@@ -250,15 +263,32 @@ mod tests {
 
     #[test]
     fn what_is_no_component_is_called_by_its_name() {
-        refused(vec![], &expect!["it is an empty file, not a WebAssembly component: build it with `theriac remedy build`"]);
-        refused(b"\0asm\x01\0\0\0".to_vec(), &expect!["it is a core module, not a WebAssembly component: build it with `theriac remedy build`"]);
-        refused(b"(component)".to_vec(), &expect!["it is text, not a WebAssembly component: build it with `theriac remedy build`"]);
-        refused(b"\x7fELF\x02\x01\x01".to_vec(), &expect!["it is an ELF program, not a WebAssembly component: build it with `theriac remedy build`"]);
+        refused(
+            vec![],
+            &expect!["it is an empty file, not a WebAssembly component: build it with `theriac remedy build`"],
+        );
+        refused(
+            b"\0asm\x01\0\0\0".to_vec(),
+            &expect!["it is a core module, not a WebAssembly component: build it with `theriac remedy build`"],
+        );
+        refused(
+            b"(component)".to_vec(),
+            &expect!["it is text, not a WebAssembly component: build it with `theriac remedy build`"],
+        );
+        refused(
+            b"\x7fELF\x02\x01\x01".to_vec(),
+            &expect!["it is an ELF program, not a WebAssembly component: build it with `theriac remedy build`"],
+        );
     }
 
     #[test]
     fn exactly_one_manifest_is_allowed_and_at_the_top_only() {
-        refused(component(), &expect!["it has no section `theriac:manifest`: build it with `theriac remedy build`, which puts remedy.toml in"]);
+        refused(
+            component(),
+            &expect![
+                "it has no section `theriac:manifest`: build it with `theriac remedy build`, which puts remedy.toml in"
+            ],
+        );
         let twice = [embed(&component(), MANIFEST).unwrap(), section(SECTION, b"")].concat();
         refused(twice, &expect!["it has a second section `theriac:manifest`: exactly one, at the top, is allowed"]);
         let inner = [component(), section(SECTION, MANIFEST.as_bytes())].concat();

@@ -95,7 +95,12 @@ pub enum FitError {
     WrongKind { rung: usize, remedy: RemedyName, kind: FaultKind },
     /// The parameters do not fit.
     #[error("rung {rung} gives `{remedy}` parameters that do not fit")]
-    Params { rung: usize, remedy: RemedyName, #[source] source: ParamError },
+    Params {
+        rung: usize,
+        remedy: RemedyName,
+        #[source]
+        source: ParamError,
+    },
 }
 
 /// Checks each rung against the remedies that may run here; rungs are counted from 1.
@@ -151,19 +156,49 @@ rungs:
 
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
-        check(&GOOD.replace("level: 3", "level: 4"), &expect![""]);
-        check(&GOOD.replace("    level: 3\n", ""), &expect![""]);
-        check(&GOOD.replace("keep_days: 1", "keep_days: 1.5"), &expect![""]);
-        check(&GOOD.replace("healed_within", "healed_in"), &expect![""]);
-        check(&GOOD.replace("[disk-full]", "[disk-ful]"), &expect![""]);
-        check(&GOOD.replace("mode: archive", "mode: /etc/passwd"), &expect![""]);
-        check("name: x\nsummary: y\nhandles: [disk-full]\nrungs: []\n", &expect![""]);
+        check(
+            &GOOD.replace("level: 3", "level: 4"),
+            &expect!["line 10: `rungs[1].level`: 4 is out of bounds; write a whole number from 1 to 3"],
+        );
+        check(
+            &GOOD.replace("    level: 3\n", ""),
+            &expect!["line 9: `rungs[1].level`: it is missing; write 1 (runs), 2 (runs and tells) or 3 (asks)"],
+        );
+        check(
+            &GOOD.replace("keep_days: 1", "keep_days: 1.5"),
+            &expect![
+                "line 6: `rungs[0].params.keep_days`: a number with a point is written here; write a whole number, a word, true or false"
+            ],
+        );
+        check(
+            &GOOD.replace("healed_within", "healed_in"),
+            &expect![
+                "line 8: `rungs[0].healed_in`: there is no such key in `rungs[0]`; valid keys: remedy, params, level, healed_within, stable_for"
+            ],
+        );
+        check(
+            &GOOD.replace("[disk-full]", "[disk-ful]"),
+            &expect![
+                "line 3: `handles[0]`: `disk-ful` is not a fault kind; valid: disk-full, disk-filling, inode-exhaustion, cpu-saturation, memory-leak, oom-kill, swap-thrash, service-crash, service-unhealthy, start-limit-hit, certificate-expiry, db-connections-exhausted, container-unhealthy, log-explosion, traffic-flood, bad-release, unknown"
+            ],
+        );
+        check(
+            &GOOD.replace("mode: archive", "mode: /etc/passwd"),
+            &expect![
+                "line 6: `rungs[0].params.mode`: `/etc/passwd` is not a label: use 1 to 64 of a-z, 0-9, `-` and `_`, starting with a letter"
+            ],
+        );
+        check(
+            "name: x\nsummary: y\nhandles: [disk-full]\nrungs: []\n",
+            &expect!["line 4: `rungs`: 1 to 8 rungs are possible"],
+        );
     }
 
     #[test]
     fn the_playbooks_and_manifests_that_ship_fit_each_other() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let read = |path: std::path::PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let read =
+            |path: std::path::PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
         let list = |dir: &str| std::fs::read_dir(root.join(dir)).unwrap().map(|entry| entry.unwrap().path());
         let offers: Vec<_> = list("plugins")
             .map(|dir| dir.join("remedy.toml"))
@@ -171,7 +206,8 @@ rungs:
             .map(|path| Manifest::parse(&read(path.clone())).unwrap_or_else(|e| panic!("{path:?}: {e}")))
             .map(|manifest| manifest.offer(Digest::of(b"x")))
             .collect();
-        let playbooks: Vec<_> = list("policies/playbooks").filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+        let playbooks: Vec<_> =
+            list("policies/playbooks").filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
         assert!(!offers.is_empty() && !playbooks.is_empty());
         for path in playbooks {
             let playbook = parse(&read(path.clone())).unwrap_or_else(|e| panic!("{path:?}: {e}"));
@@ -182,6 +218,9 @@ rungs:
     #[test]
     fn a_rung_without_a_remedy_or_with_unfit_parameters_is_named() {
         let playbook = parse(GOOD).unwrap();
-        assert_eq!(fit(&playbook, &[]).unwrap_err().to_string(), "rung 1 names `disk-reclaim`, which is not an approved remedy here");
+        assert_eq!(
+            fit(&playbook, &[]).unwrap_err().to_string(),
+            "rung 1 names `disk-reclaim`, which is not an approved remedy here"
+        );
     }
 }

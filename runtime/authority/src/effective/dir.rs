@@ -154,8 +154,12 @@ impl BoundDir {
             return Ok(());
         }
         let (files, total) = (spent.files.saturating_add(1), spent.bytes.saturating_add(bytes));
-        let attempted =
-            format!("{verb} {} ({}, as file {files} of the run with {} in all)", shown(path), Bytes(bytes), Bytes(total));
+        let attempted = format!(
+            "{verb} {} ({}, as file {files} of the run with {} in all)",
+            shown(path),
+            Bytes(bytes),
+            Bytes(total)
+        );
         let mut lines = Vec::new();
         let mut rule = None;
         if files > self.max_files {
@@ -281,7 +285,7 @@ impl BoundDir {
             lines.push(suggest::manifest(Interface::Files, &self.label, "except", suggest::list(rest)));
         }
         if !self.matching.admits(path) {
-            let literal = globset::escape(path.to_str()?);
+            let literal = Globs::literal(path.to_str()?);
             Globs::one(&literal).ok()?;
             let globs = self.matching.patterns().iter().chain([&literal]);
             lines.push(suggest::manifest(Interface::Files, &self.label, "match", suggest::list(globs)));

@@ -48,13 +48,27 @@ impl Globs {
             return Err(wrong("write 1 to 256 characters without control characters"));
         }
         if glob.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(wrong("write a path below the directory, such as `**/*.gz`, without `.`, `..` or an empty part"));
+            return Err(wrong(
+                "write a path below the directory, such as `**/*.gz`, without `.`, `..` or an empty part",
+            ));
         }
         GlobBuilder::new(glob)
             .literal_separator(true)
             .backslash_escape(true)
             .build()
             .map_err(|error| wrong(&error.kind().to_string()))
+    }
+
+    /// The glob that matches exactly this path. globset's own `escape` leaves a backslash as it is, which then escapes.
+    pub fn literal(path: &str) -> String {
+        let mut glob = String::with_capacity(path.len());
+        for c in path.chars() {
+            if "?*[]{}!,\\".contains(c) {
+                glob.push('\\');
+            }
+            glob.push(c);
+        }
+        glob
     }
 
     /// The path matches one of them.

@@ -40,8 +40,12 @@ pub(super) fn unit_table(name: &UnitName) -> &'static str {
 /// The entry that would bind a directory, with the changing verbs of the grant.
 pub(super) fn directory(label: &Label, path: &MountPath, grant: &FilesGrant) -> String {
     let id = ("path", path.as_str());
-    let verbs = list(grant.verbs.iter().filter(|verb| verb.changes()).map(|verb| verb.as_str()));
-    [runner("directory", id, "label", text(label.as_str())), runner("directory", id, "verbs", verbs)].join("\n")
+    let labelled = runner("directory", id, "label", text(label.as_str()));
+    let mut changing = grant.verbs.iter().filter(|verb| verb.changes()).map(|verb| verb.as_str()).peekable();
+    if changing.peek().is_none() {
+        return labelled;
+    }
+    [labelled, runner("directory", id, "verbs", list(changing))].join("\n")
 }
 
 /// A directory of that name below a mount.

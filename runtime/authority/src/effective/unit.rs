@@ -65,10 +65,9 @@ pub(super) fn listed<'a>(
 ) -> Result<(UnitName, &'a UnitConfig), Denial> {
     let name = match (source, target) {
         (Some(name), _) | (None, Target::Unit(name)) => name,
-        (
-            None,
-            Target::Mount(_) | Target::Certificate(_) | Target::Pool(_) | Target::Container(_) | Target::Host,
-        ) => return Err(missing("incident.unit", None)),
+        (None, Target::Mount(_) | Target::Certificate(_) | Target::Pool(_) | Target::Container(_) | Target::Host) => {
+            return Err(missing("incident.unit", None));
+        }
     };
     if never::unit(name).is_some() {
         return Err(missing("never", None));
@@ -89,7 +88,12 @@ impl BoundUnit {
             let denial = unbound(Interface::Units, label, DenialCause::NotGranted, rule);
             let verbs = || suggest::list(grant.verbs.iter().filter(|verb| verb.changes()).map(|verb| verb.as_str()));
             match name {
-                Some(name) => denial.suggest(suggest::runner(suggest::unit_table(name), ("name", name.as_str()), "verbs", verbs())),
+                Some(name) => denial.suggest(suggest::runner(
+                    suggest::unit_table(name),
+                    ("name", name.as_str()),
+                    "verbs",
+                    verbs(),
+                )),
                 None => denial,
             }
         })?;

@@ -47,7 +47,39 @@ fn inspect_says_what_it_may_do_why_and_what_that_comes_to_here() {
     let imports = vec!["theriac:remedy/units@0.1.0".to_owned()];
     let approvals = vec!["Approved by ops.example.com/alice until 2027-11-22.".to_owned()];
     let text = inspect(&manifest, Digest::of(b"x"), imports, approvals, Some(&host));
-    expect![""].assert_eq(&text);
+    expect![[r#"
+        service-recover 1.0.0 (serial 1)
+        sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
+        Brings a unit back
+
+        Treats service-crash. On an unknown result: ask.
+        Approved by ops.example.com/alice until 2027-11-22.
+
+        Parameters
+          step: one of start, restart (default start)
+
+        It may
+          read files `logs`: tail in the operator's directory of this label matching *.log
+            why: its last lines say why it stopped
+            here: nothing (runner.directory)
+              to allow it, runner.toml: in [[directory]] path = "/srv/logs": label = "logs"
+          change units `target`: status, start, restart of the incident's unit; jobs at most 90s
+            why: only the unit at fault is brought back
+            here, for unit:nginx.service: status, start, restart of nginx.service
+            here, for unit:web: status, start of web
+          use at most 16 MiB of memory, 30s of time, 10000 host calls, 64 handles, 16 KiB of log lines
+
+        It imports theriac:remedy/units@0.1.0
+
+        Whatever its manifest says
+          it makes no system call: no files, sockets, environment, clock or random numbers of its own
+          it names nothing: it opens the labels below and holds handles to what the runner bound before it started
+          what it changes goes through the runner, which journals, and undoes what does not help
+          its live run may do only what its dry run planned, in that order and not more
+          it starts no program and speaks to no network
+          files with several names, links, devices, database files and Theriac's own state are out of reach
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
@@ -62,7 +94,8 @@ fn without_approvals_it_says_so() {
 fn the_json_has_what_the_page_has() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let host = HostConfig::parse(HOST).unwrap();
-    let json = serde_json::to_value(inspection(&manifest, Digest::of(b"x"), Vec::new(), Vec::new(), Some(&host))).unwrap();
+    let json =
+        serde_json::to_value(inspection(&manifest, Digest::of(b"x"), Vec::new(), Vec::new(), Some(&host))).unwrap();
     assert_eq!(json["grants"][0]["label"], "logs");
     assert_eq!(json["grants"][1]["here"][0]["targets"][0], "unit:nginx.service");
 }
@@ -75,6 +108,20 @@ fn diff_says_what_is_asked_for_in_addition() {
         .replace("\"start\", \"restart\"]\njob_timeout", "\"start\", \"stop\"]\njob_timeout")
         .replace("[grants.files.logs]", "[grants.files.spool]");
     let new = Manifest::parse(&new).unwrap();
-    expect![""].assert_eq(&diff(&old, &new).to_string());
-    expect![""].assert_eq(&diff(&old, &old).to_string());
+    expect![[r#"
+        from service-recover 1.0.0 (serial 1)
+        to   service-recover 1.0.0 (serial 2)
+        + files `spool`: tail in the operator's directory of this label matching *.log
+        ~ units `target`: status, start, stop of the incident's unit; jobs at most 90s
+          before: status, start, restart of the incident's unit; jobs at most 90s
+        - files `logs`: tail in the operator's directory of this label matching *.log
+    "#]]
+    .assert_eq(&diff(&old, &new).to_string());
+    expect![[r#"
+        from service-recover 1.0.0 (serial 1)
+        to   service-recover 1.0.0 (serial 1)
+        its serial is not higher: where the other was loaded, it is refused
+        it asks for nothing else
+    "#]]
+    .assert_eq(&diff(&old, &old).to_string());
 }

@@ -151,7 +151,11 @@ mod tests {
     #[test]
     fn overlap_is_by_whole_parts() {
         let path = |text| MountPath::parse(text).unwrap();
-        assert!(overlap(&path("/a/b"), &path("/a")) && overlap(&path("/a"), &path("/a/b")) && overlap(&path("/"), &path("/x")));
+        assert!(
+            overlap(&path("/a/b"), &path("/a"))
+                && overlap(&path("/a"), &path("/a/b"))
+                && overlap(&path("/"), &path("/x"))
+        );
         assert!(!overlap(&path("/a/bc"), &path("/a/b")));
     }
 }

@@ -18,7 +18,15 @@ use crate::effective::Globs;
 use crate::grant::never;
 
 const UNIT_KEYS: &[&str] = &[
-    "name", "verbs", "processes", "traffic_share", "health", "health_failures", "cpu_share", "cpu_for", "memory_limit",
+    "name",
+    "verbs",
+    "processes",
+    "traffic_share",
+    "health",
+    "health_failures",
+    "cpu_share",
+    "cpu_for",
+    "memory_limit",
 ];
 
 /// Checks of one unit: each is asked every second.
@@ -91,11 +99,14 @@ fn checks(field: Field) -> Result<Vec<HealthCheck>, Mistake> {
 }
 
 fn check(field: Field) -> Result<HealthCheck, Mistake> {
-    let one = field.mistake("it is neither an HTTP nor a TCP check", "write { http = \"http://127.0.0.1:80/\" } or { tcp = \"127.0.0.1:80\" }");
+    let one = field.mistake(
+        "it is neither an HTTP nor a TCP check",
+        "write { http = \"http://127.0.0.1:80/\" } or { tcp = \"127.0.0.1:80\" }",
+    );
     let mut table = field.table(&["http", "tcp", "status", "timeout"])?;
-    let timeout = table.optional("timeout").map_or(Ok(DEFAULT_CHECK_TIMEOUT), |field| {
-        field.span(Span::from_millis(10), Span::from_secs(30))
-    })?;
+    let timeout = table
+        .optional("timeout")
+        .map_or(Ok(DEFAULT_CHECK_TIMEOUT), |field| field.span(Span::from_millis(10), Span::from_secs(30)))?;
     match (table.optional("http"), table.optional("tcp"), table.optional("status")) {
         (Some(url), None, status) => Ok(HealthCheck::Http {
             url: url.parse_with(HealthUrl::parse)?,
@@ -104,8 +115,10 @@ fn check(field: Field) -> Result<HealthCheck, Mistake> {
         }),
         (None, Some(address), None) => {
             let wrong = address.mistake("it is not an address with a port", "write \"127.0.0.1:80\" or \"[::1]:80\"");
-            let parsed: SocketAddr = address.text()?.parse().map_err(|_| wrong.clone())?;
-            if parsed.port() == 0 { Err(wrong) } else { Ok(HealthCheck::Tcp { address: parsed, timeout }) }
+            match address.text()?.parse::<SocketAddr>() {
+                Ok(parsed) if parsed.port() != 0 => Ok(HealthCheck::Tcp { address: parsed, timeout }),
+                Ok(_) | Err(_) => Err(wrong),
+            }
         }
         (None, Some(_), Some(status)) => Err(status.mistake("a TCP check has no status", "leave it out")),
         (Some(_), Some(_), _) | (None, None, _) => Err(one),
@@ -143,7 +156,9 @@ pub(super) fn directories(list: Option<Field>, config: &mut HostConfig) -> Resul
         for old in &config.directories {
             // One directory, one entry: with nested ones, leaving out the stricter would widen what is allowed.
             if never::overlap(&old.path, &new.path) {
-                return Err(whole.mistake(format!("`{}` and `{}` lie in one another", new.path, old.path), "list one of them"));
+                return Err(
+                    whole.mistake(format!("`{}` and `{}` lie in one another", new.path, old.path), "list one of them")
+                );
             }
             let one_mount = config.mount_of(&old.path) == config.mount_of(&new.path);
             if old.label == new.label && one_mount {

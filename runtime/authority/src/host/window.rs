@@ -99,7 +99,9 @@ pub(super) fn parse(field: Field) -> Result<Window, Mistake> {
     let to = clock(&end)?;
     let why = table.required("why", "one line for people who wonder why nothing is healed")?.sentence(160)?;
     if days.is_empty() || from == to {
-        return Err(end.mistake("the window is empty", "write different times, and at least one day or no `days` at all"));
+        return Err(
+            end.mistake("the window is empty", "write different times, and at least one day or no `days` at all")
+        );
     }
     Ok(Window { days, from, to, why })
 }
@@ -150,8 +152,13 @@ mod tests {
 
     #[test]
     fn times_and_days_that_are_none_are_refused() {
-        for text in ["from = '2:00'\nto = '04:00'", "from = '25:00'\nto = '04:00'", "from = '04:00'\nto = '04:00'",
-            "days = ['someday']\nfrom = '01:00'\nto = '02:00'", "days = []\nfrom = '01:00'\nto = '02:00'"] {
+        for text in [
+            "from = '2:00'\nto = '04:00'",
+            "from = '25:00'\nto = '04:00'",
+            "from = '04:00'\nto = '04:00'",
+            "days = ['someday']\nfrom = '01:00'\nto = '02:00'",
+            "days = []\nfrom = '01:00'\nto = '02:00'",
+        ] {
             assert!(HostConfig::parse(&format!("[[window]]\nwhy = 'x'\n{text}")).is_err(), "{text}");
         }
     }

@@ -66,7 +66,11 @@ fn why(table: &mut Table) -> Result<String, Mistake> {
 /// `{ from = "operator" }` and its like.
 fn from(field: Field, word: &str) -> Result<(), Mistake> {
     let source = field.table(&["from"])?.required("from", &format!("\"{word}\""))?;
-    if source.text()? == word { Ok(()) } else { Err(source.mistake("there is no such source", format!("write \"{word}\""))) }
+    if source.text()? == word {
+        Ok(())
+    } else {
+        Err(source.mistake("there is no such source", format!("write \"{word}\"")))
+    }
 }
 
 /// Refuses a key that would change nothing here.
@@ -78,8 +82,18 @@ fn idle(table: &mut Table, key: &str, without: &str) -> Result<(), Mistake> {
 }
 
 const FILES_KEYS: &[&str] = &[
-    "dir", "match", "except", "verbs", "archive_to", "set_aside", "min_age", "max_bytes", "max_files", "keep_newest",
-    "in_use", "why",
+    "dir",
+    "match",
+    "except",
+    "verbs",
+    "archive_to",
+    "set_aside",
+    "min_age",
+    "max_bytes",
+    "max_files",
+    "keep_newest",
+    "in_use",
+    "why",
 ];
 
 fn files(field: Field) -> Result<FilesGrant, Mistake> {
@@ -174,8 +188,7 @@ fn bounds_of_change(table: &mut Table, grant: &mut FilesGrant) -> Result<(), Mis
         return Ok(());
     }
     let needed = "verbs that change files need it";
-    grant.max_files =
-        table.required("max_files", &format!("`max_files = 100`: {needed}"))?.integer(1, MAX_FILES)?;
+    grant.max_files = table.required("max_files", &format!("`max_files = 100`: {needed}"))?.integer(1, MAX_FILES)?;
     grant.max_bytes =
         table.required("max_bytes", &format!("`max_bytes = \"1GiB\"`: {needed}"))?.bytes(Bytes(1), MAX_BYTES)?;
     grant.min_age = table
@@ -198,7 +211,9 @@ fn in_use(field: &Field, grant: &FilesGrant) -> Result<InUse, Mistake> {
     match field.text()? {
         "refuse" => Ok(InUse::Refuse),
         "truncate" if grant.verbs.iter().any(|verb| verb.cuts()) => Ok(InUse::Truncate),
-        "truncate" => Err(field.mistake("it changes nothing without the verb `truncate` or `copy-truncate`", "leave it out")),
+        "truncate" => {
+            Err(field.mistake("it changes nothing without the verb `truncate` or `copy-truncate`", "leave it out"))
+        }
         _ => Err(field.mistake("there is no such rule", "write \"refuse\" or \"truncate\"")),
     }
 }
@@ -211,9 +226,8 @@ fn unit_name(field: &Field) -> Result<UnitName, Mistake> {
     }
 }
 
-const UNITS_KEYS: &[&str] = &[
-    "unit", "verbs", "job_timeout", "cpu_quota", "cpu_weight", "memory_high", "tasks_max", "signals", "why",
-];
+const UNITS_KEYS: &[&str] =
+    &["unit", "verbs", "job_timeout", "cpu_quota", "cpu_weight", "memory_high", "tasks_max", "signals", "why"];
 
 fn units(field: Field) -> Result<UnitsGrant, Mistake> {
     let mut table = field.table(UNITS_KEYS)?;
@@ -276,13 +290,16 @@ fn range(field: Field, parse: fn(&Field) -> Result<u64, Mistake>) -> Result<(u64
 
 /// `50%` of one core, in thousandths; 1% is systemd's smallest quota, 1024 cores are more than any machine of ours has.
 fn percent(field: &Field) -> Result<u64, Mistake> {
-    let wrong = || field.mistake("it is not a share of one core", "write a whole number and `%`, from \"1%\" to \"102400%\"");
+    let wrong =
+        || field.mistake("it is not a share of one core", "write a whole number and `%`, from \"1%\" to \"102400%\"");
     let digits = field.text()?.strip_suffix('%').ok_or_else(wrong)?;
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong());
     }
-    let percent: u64 = digits.parse().map_err(|_| wrong())?;
-    if (1..=102_400).contains(&percent) { Ok(percent * 10) } else { Err(wrong()) }
+    match digits.parse::<u64>() {
+        Ok(percent @ 1..=102_400) => Ok(percent * 10),
+        Ok(_) | Err(_) => Err(wrong()),
+    }
 }
 
 const SIGNALS: [Signal; 4] = [Signal::Term, Signal::Kill, Signal::Hup, Signal::Usr1];
@@ -318,8 +335,7 @@ fn group(field: Field) -> Result<GroupSource, Mistake> {
     let one = field.mistake("it names no group, or more than one", "write one of from, unit, user, cgroup");
     let whole = field.clone();
     let mut table = field.table(&["from", "unit", "user", "cgroup"])?;
-    let found =
-        (table.optional("from"), table.optional("unit"), table.optional("user"), table.optional("cgroup"));
+    let found = (table.optional("from"), table.optional("unit"), table.optional("user"), table.optional("cgroup"));
     match found {
         (Some(_), None, None, None) => from(whole, "incident").map(|()| GroupSource::Incident),
         (None, Some(unit), None, None) => unit_name(&unit).map(GroupSource::Unit),
@@ -340,7 +356,9 @@ pub(crate) fn cgroup(field: &Field) -> Result<MountPath, Mistake> {
     let own = ["/", "/init.scope", "/system.slice", "/user.slice"].contains(&path.as_str())
         || path.as_str().split('/').any(|part| part.starts_with("theriac") || part.starts_with("systemd-"));
     if own {
-        return Err(field.mistake(format!("`{path}` can never be granted: too much lives there"), "name a cgroup below it"));
+        return Err(
+            field.mistake(format!("`{path}` can never be granted: too much lives there"), "name a cgroup below it")
+        );
     }
     Ok(path)
 }

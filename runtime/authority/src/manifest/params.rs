@@ -22,10 +22,10 @@ pub(super) fn parse(field: Field) -> Result<BTreeMap<Label, ParamSpec>, Mistake>
 
 /// The keys depend on the type, so the type is read first: `min` of a flag is an unknown key, with the valid ones named.
 fn spec(field: Field) -> Result<ParamSpec, Mistake> {
-    let kind = field.clone().table(&["type", "min", "max", "default", "choices"])?.required(
-        "type",
-        "\"integer\", \"choice\" or \"flag\"",
-    )?;
+    let kind = field
+        .clone()
+        .table(&["type", "min", "max", "default", "choices"])?
+        .required("type", "\"integer\", \"choice\" or \"flag\"")?;
     match kind.text()? {
         "integer" => integer(field),
         "choice" => choice(field),
