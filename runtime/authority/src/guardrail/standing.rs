@@ -134,24 +134,8 @@ impl Standing {
         let seq = entry.seq;
         match &entry.record {
             Record::Reserved { run, proposal } => self.reserve(entry, run, proposal),
-            Record::Planned { run, plan, hash } => {
-                let open = self.open(seq, run)?;
-                if plan.hash() != *hash {
-                    return Err(FoldError::WrongHash { seq, run: run.clone() });
-                }
-                open.plan = Some((plan.clone(), *hash));
-                Ok(())
-            }
-            Record::Consented { run, plan, by } => {
-                let open = self.open(seq, run)?;
-                let (full, _) = open
-                    .plan
-                    .as_ref()
-                    .filter(|(_, hash)| hash == plan)
-                    .ok_or_else(|| FoldError::WrongHash { seq, run: run.clone() })?;
-                open.consented = Some((full.clone(), by.clone()));
-                Ok(())
-            }
+            Record::Planned { run, plan, hash } => self.planned(seq, run, plan, *hash),
+            Record::Consented { run, plan, by } => self.consented(seq, run, *plan, by),
             Record::Moved { run, event, state, .. } => self.moved(entry, run, *event, *state),
             Record::CooldownBegan { target, until } => {
                 self.cooldowns.retain(|_, until| *until > entry.guard);
@@ -231,6 +215,26 @@ impl Standing {
         };
         self.runs.insert(run.clone(), open);
         Ok(())
+    }
+
+    fn planned(&mut self, seq: u64, run: &RunId, plan: &Plan, hash: PlanHash) -> Result<(), FoldError> {
+        let open = self.open(seq, run)?;
+        if plan.hash() != hash {
+            return Err(FoldError::WrongHash { seq, run: run.clone() });
+        }
+        open.plan = Some((Box::new(plan.clone()), hash));
+        Ok(())
+    }
+
+    fn consented(&mut self, seq: u64, run: &RunId, to: PlanHash, by: &str) -> Result<(), FoldError> {
+        let open = self.open(seq, run)?;
+        match &open.plan {
+            Some((plan, hash)) if *hash == to => {
+                open.consented = Some((plan.clone(), by.to_owned()));
+                Ok(())
+            }
+            Some(_) | None => Err(FoldError::WrongHash { seq, run: run.clone() }),
+        }
     }
 
     fn moved(&mut self, entry: &Entry, run: &RunId, event: RunEvent, to: RunState) -> Result<(), FoldError> {
