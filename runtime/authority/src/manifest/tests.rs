@@ -161,6 +161,10 @@ fn a_wrong_value_says_what_to_write() {
         "\"text\"",
         &expect![[r#"line 10: `params.keep_days.type`: there is no such type; write "integer", "choice" or "flag""#]],
     );
+}
+
+#[test]
+fn a_wrong_value_of_a_grant_or_limit_says_what_to_write() {
     check(
         "\"remove\"]",
         "\"delete\"]",
