@@ -1,1 +1,34 @@
-fn main() {}
+//! `cargo xtask`: what a person or CI does with this repository. It knows paths and commands, nothing of Theriac's inside:
+//! whatever it asks of Theriac, it asks the way a user does, with the `theriac` command.
+
+mod build;
+mod check;
+mod demo;
+mod run;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Build, demonstrate and test Theriac")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Break real things in a scratch area and watch them being healed.
+    Demo(demo::Options),
+    /// Everything that CI runs.
+    Test(check::Options),
+    /// Build the remedies into plugins/dist.
+    Remedies,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => check::run(&options),
+        Task::Remedies => build::remedies().map(drop),
+    }
+}

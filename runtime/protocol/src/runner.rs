@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use theriac_model::catalog::Catalog;
 use theriac_model::fault::FaultKind;
-use theriac_model::id::{IncidentId, RunId, UnitName};
+use theriac_model::health::HealthAnswer;
+use theriac_model::id::{IncidentId, RunId};
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::run::RunState;
 use theriac_model::target::Target;
@@ -27,7 +28,7 @@ pub enum RunnerRequest {
     Propose(Box<Proposal>),
     /// The runs of an incident.
     Runs { incident: IncidentId },
-    /// From now on, events arrive on this connection with id 0.
+    /// From now on, events arrive on this connection with id 0; the present units and health answers come first.
     Subscribe,
     /// The agent decided to do nothing; for the ledger, rate-limited by the runner.
     NotActing { incident: IncidentId, kind: FaultKind, target: Target, reason: String, summary: String },
@@ -69,8 +70,8 @@ pub enum RunnerEvent {
     Run(RunSummary),
     /// A unit changed its state.
     Unit(UnitState),
-    /// A supervised unit is no longer known.
-    UnitGone(UnitName),
+    /// A health check was answered: one prober asks for both zones, so that a service is not asked twice.
+    Health { target: Target, answer: HealthAnswer, failures: u32, at: Timestamp },
     /// Configuration, remedies, playbooks or holds changed: ask for the catalog again.
     CatalogChanged,
 }

@@ -1,0 +1,43 @@
+//! `theriac-runner`: parses its arguments and runs the daemon.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+use theriac_protocol::layout::Layout;
+use theriac_runner::daemon::{self, Settings};
+
+/// The privileged part of Theriac: authorises, performs, verifies, undoes, remembers.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration directory.
+    #[arg(long, default_value = "/etc/theriac")]
+    config: PathBuf,
+    /// State directory.
+    #[arg(long, default_value = "/var/lib/theriac")]
+    state: PathBuf,
+    /// The worker binary; beside this one unless given.
+    #[arg(long)]
+    worker: Option<PathBuf>,
+    /// For crash tests: kill this process at the named point.
+    #[cfg(feature = "crash-points")]
+    #[arg(long)]
+    crash_at: Option<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    #[cfg(feature = "crash-points")]
+    if let Some(point) = &arguments.crash_at {
+        anyhow::ensure!(theriac_runner::crash::arm(point), "there is no crash point `{point}`");
+    }
+    let worker = match arguments.worker {
+        Some(worker) => worker,
+        None => std::env::current_exe().context("finding the worker beside the runner")?.with_file_name("theriac-worker"),
+    };
+    let layout = Layout { config: arguments.config, state: arguments.state };
+    daemon::run(&Settings { layout, worker })?;
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Building the programs and the guests.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::run::{cargo, output, root, run};
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// The programs of one build.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// Where they are.
+    pub(crate) dir: PathBuf,
+}
+
+impl Programs {
+    /// One of them.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The CLI.
+    pub(crate) fn theriac(&self) -> Command {
+        Command::new(self.path("theriac"))
+    }
+}
+
+/// Builds the workspace as one, so that features unify the same way each time and the heavy crates are built once.
+pub(crate) fn programs() -> anyhow::Result<Programs> {
+    run(cargo().args(["build", "--workspace", "--quiet"]))?;
+    let metadata = output(cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let target = metadata.get("target_directory").and_then(serde_json::Value::as_str).context("cargo metadata names no target directory")?;
+    Ok(Programs { dir: PathBuf::from(target).join("debug") })
+}
+
+/// Adds the guests' target where it is missing.
+pub(crate) fn wasm_target() -> anyhow::Result<()> {
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    if PathBuf::from(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir() {
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["target", "add", TARGET]))
+        .with_context(|| format!("the target {TARGET} is missing; with another toolchain manager, add it by hand"))
+}
+
+/// Builds the shipped remedies; their packed files.
+pub(crate) fn remedies() -> anyhow::Result<Vec<PathBuf>> {
+    let programs = programs()?;
+    wasm_target()?;
+    ["disk-reclaim", "service-recover", "cpu-calm", "memory-relief"]
+        .into_iter()
+        .map(|name| pack(&programs, &root().join("plugins"), name))
+        .collect()
+}
+
+/// Builds the test guests that the demo uses.
+pub(crate) fn guests(programs: &Programs, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    names.iter().map(|name| pack(programs, &root().join("tests/guests"), name)).collect()
+}
+
+fn pack(programs: &Programs, workspace: &std::path::Path, name: &str) -> anyhow::Result<PathBuf> {
+    let out = workspace.join("target/dist");
+    std::fs::create_dir_all(&out)?;
+    let file = out.join(format!("{name}.wasm"));
+    run(programs.theriac().args(["remedy", "build", "--quiet"]).arg(workspace.join(name)).arg("--out").arg(&file))?;
+    Ok(file)
+}

@@ -1,0 +1,48 @@
+//! Everything CI runs, in the order in which a mistake is cheapest to find.
+
+use std::process::Command;
+
+use clap::Args;
+
+use crate::build;
+use crate::run::{cargo, root, run};
+
+/// What to leave out.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave the demo out.
+    #[arg(long)]
+    no_demo: bool,
+}
+
+fn run_step(name: &str, command: &mut Command) -> anyhow::Result<()> {
+    eprintln!("── {name}");
+    run(command)
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    run_step("format", cargo().args(["fmt", "--all", "--check"]))?;
+    build::wasm_target()?;
+    run_step("lints", cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+    run_step("guests", &mut guest("build", "plugins"))?;
+    run_step("hostile guests", &mut guest("build", "tests/guests"))?;
+    run_step("remedies' own tests", cargo().current_dir(root().join("plugins")).args(["test", "--quiet"]))?;
+    run_step("tests", cargo().args(["test", "--workspace"]))?;
+    run_step("benches compile", cargo().args(["bench", "--workspace", "--no-run", "--quiet", "--profile", "dev"]))?;
+    if !options.no_demo {
+        run_step("demo", &mut demo())?;
+    }
+    Ok(())
+}
+
+fn guest(verb: &str, workspace: &str) -> Command {
+    let mut command = cargo();
+    command.current_dir(root().join(workspace)).args([verb, "--release", "--target", "wasm32-wasip2", "--quiet"]);
+    command
+}
+
+fn demo() -> Command {
+    let mut command = cargo();
+    command.args(["xtask", "demo"]);
+    command
+}
