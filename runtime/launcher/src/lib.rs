@@ -5,6 +5,9 @@
 //!
 //! It is one thread around one `poll`: there is no lock to hold while forking, and the kernel ties a parent-death signal to
 //! the *thread* that forked. It decides nothing about healing; whether a verb may be used is the runner's gate's business.
+//!
+//! Told to end, it stops every service. Killed, it can't: the kernel then sends TERM to each main process, and the next launcher
+//! kills whatever is left of them before it starts anything.
 
 pub mod config;
 mod connection;

@@ -35,6 +35,10 @@ impl Output {
 
     /// A new pipe for a new start; the writing end is the child's.
     pub(crate) fn open_pipe(&mut self) -> io::Result<OwnedFd> {
+        // What the last start wrote before it ended is the evidence; a pipe holds no more than a turn or two.
+        for _ in 0..4 {
+            self.drain();
+        }
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         // Only our end: a service does not expect its standard output to be non-blocking.
         rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
@@ -160,6 +164,16 @@ mod tests {
         assert!(tail[0].starts_with("line 200 ") && tail[99].starts_with("line 299 "), "{tail:?}");
         written(&mut output, &[b"\xff\xfe".as_slice(), &b"y".repeat(5000), b"\n"].concat());
         assert_eq!(output.tail(1).unwrap()[0].chars().count(), MAX_LINE);
+    }
+
+    #[test]
+    fn the_last_words_of_a_crash_are_kept_over_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut output = Output::new(dir.path(), "web", 4 << 10);
+        let writer = output.open_pipe().unwrap();
+        rustix::io::write(&writer, b"out of memory\n").unwrap();
+        output.open_pipe().unwrap();
+        assert_eq!(output.tail(1).unwrap(), ["out of memory"]);
     }
 
     #[test]
