@@ -1,0 +1,6 @@
+//! The capabilities: one module per interface of the contract. Each reads by itself, and hands every change to the gate.
+
+pub(crate) mod files;
+pub(crate) mod observe;
+pub(crate) mod processes;
+pub(crate) mod units;

@@ -1,0 +1,122 @@
+//! What a dry run assumes: the effects it recorded, laid over what it reads afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use theriac_model::effect::GroupId;
+use theriac_model::id::UnitName;
+use theriac_model::unit::{ActiveState, ProcessId};
+
+use crate::capability::files::Identity;
+
+/// What one recorded effect would have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Assumption {
+    /// The file has no name any more; so much became free.
+    FileGone { file: Identity, freed: u64 },
+    /// The file is empty; so much became free.
+    FileCut { file: Identity, freed: u64 },
+    /// The file has that size; so much more (or less) is taken.
+    FileWritten { file: Identity, size: u64, grown: i64 },
+    /// Bytes were written on a device: an archive.
+    Archived { file: Identity, freed: u64, gone: bool, onto: u64, taken: u64 },
+    /// The unit is in that state.
+    Unit { unit: UnitName, active: ActiveState, sub: &'static str },
+    /// The unit's state is as before, as far as anybody can tell.
+    UnitAsBefore { unit: UnitName },
+    /// The group has that many CPUs.
+    Confined { group: GroupId, cpus: u32 },
+    /// The process is gone.
+    ProcessGone { process: ProcessId },
+    /// Nothing that a read would show.
+    Nothing,
+}
+
+/// Everything recorded so far.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    gone: BTreeSet<Identity>,
+    sizes: BTreeMap<Identity, u64>,
+    space: BTreeMap<u64, (i64, i64)>,
+    units: BTreeMap<UnitName, Option<(ActiveState, &'static str)>>,
+    confined: BTreeMap<GroupId, u32>,
+    processes: BTreeSet<ProcessId>,
+}
+
+impl Overlay {
+    pub(crate) fn assume(&mut self, assumption: Assumption) {
+        match assumption {
+            Assumption::FileGone { file, freed } => self.file_gone(file, freed),
+            Assumption::FileCut { file, freed } => {
+                self.sizes.insert(file, 0);
+                self.shift(file.dev, signed(freed), 0);
+            }
+            Assumption::FileWritten { file, size, grown } => {
+                self.sizes.insert(file, size);
+                self.shift(file.dev, grown.saturating_neg(), 0);
+            }
+            Assumption::Archived { file, freed, gone, onto, taken } => {
+                if gone {
+                    self.file_gone(file, freed);
+                } else {
+                    self.sizes.insert(file, 0);
+                    self.shift(file.dev, signed(freed), 0);
+                }
+                self.shift(onto, signed(taken).saturating_neg(), -1);
+            }
+            Assumption::Unit { unit, active, sub } => {
+                self.units.insert(unit, Some((active, sub)));
+            }
+            Assumption::UnitAsBefore { unit } => {
+                self.units.entry(unit).or_insert(None);
+            }
+            Assumption::Confined { group, cpus } => {
+                self.confined.insert(group, cpus);
+            }
+            Assumption::ProcessGone { process } => {
+                self.processes.insert(process);
+            }
+            Assumption::Nothing => {}
+        }
+    }
+
+    fn file_gone(&mut self, file: Identity, freed: u64) {
+        self.gone.insert(file);
+        self.shift(file.dev, signed(freed), 1);
+    }
+
+    fn shift(&mut self, dev: u64, bytes: i64, inodes: i64) {
+        let space = self.space.entry(dev).or_default();
+        *space = (space.0.saturating_add(bytes), space.1.saturating_add(inodes));
+    }
+
+    pub(crate) fn is_gone(&self, file: Identity) -> bool {
+        self.gone.contains(&file)
+    }
+
+    /// The assumed size, when it differs from what is there.
+    pub(crate) fn size(&self, file: Identity) -> Option<u64> {
+        self.sizes.get(&file).copied()
+    }
+
+    /// Bytes and inodes that would be free in addition (or, negative, would be taken).
+    pub(crate) fn space(&self, dev: u64) -> Option<(i64, i64)> {
+        self.space.get(&dev).copied()
+    }
+
+    /// `Some` when an effect on the unit was recorded; the inner one is its state where that follows.
+    pub(crate) fn unit(&self, unit: &UnitName) -> Option<Option<(ActiveState, &'static str)>> {
+        self.units.get(unit).copied()
+    }
+
+    pub(crate) fn confined(&self, group: &GroupId) -> Option<u32> {
+        self.confined.get(group).copied()
+    }
+
+    pub(crate) fn process_gone(&self, process: ProcessId) -> bool {
+        self.processes.contains(&process)
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

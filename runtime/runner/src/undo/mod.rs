@@ -1,0 +1,160 @@
+//! Taking a run's effects back, newest first.
+//!
+//! Before anything is restored, the world is compared with what the effect left behind: what somebody else has changed
+//! since is left alone, its pre-image stays where it is, and a person is asked. Doing it twice, or after a crash in the
+//! middle of doing it, is harmless.
+
+mod files;
+mod processes;
+mod units;
+
+pub(crate) use files::{identity, place};
+
+use std::collections::BTreeMap;
+
+use theriac_journal::Durability;
+use theriac_model::effect::{Effect, Observed, Outcome, Undo, UndoClass, UndoOutcome};
+use theriac_model::id::RunId;
+use theriac_model::record::{Entry, Record};
+use theriac_model::verdict::Verdict;
+
+use crate::crash::crash_point;
+use crate::gate::Place;
+use crate::recover::{Happened, observe};
+use crate::world::World;
+use crate::writer::WriteError;
+
+/// An intent as the journal has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Intent<'e> {
+    /// Of which run.
+    pub run: &'e RunId,
+    /// Which of its effects.
+    pub index: u32,
+    /// What was to be done.
+    pub effect: &'e Effect,
+    /// Whether it can be taken back.
+    pub class: &'e UndoClass,
+    /// The state before.
+    pub before: &'e Observed,
+    /// How to take it back.
+    pub undo: &'e Undo,
+}
+
+impl<'e> Intent<'e> {
+    /// The intent of a record that is one.
+    pub fn of(record: &'e Record) -> Option<Self> {
+        if let Record::Intent { run, index, effect, class, before, undo } = record {
+            Some(Self { run, index: *index, effect, class, before, undo })
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place { run: self.run.clone(), index: self.index }
+    }
+}
+
+/// One effect of a run with everything the journal says about it.
+struct Step<'e> {
+    intent: Intent<'e>,
+    outcome: Option<&'e Outcome>,
+    undone: Option<&'e UndoOutcome>,
+}
+
+fn steps<'e>(run: &RunId, entries: &'e [Entry]) -> BTreeMap<u32, Step<'e>> {
+    let mut steps: BTreeMap<u32, Step<'e>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.record.run() == Some(run)) {
+        if let Some(intent) = Intent::of(&entry.record) {
+            steps.insert(intent.index, Step { intent, outcome: None, undone: None });
+        } else if let Record::Done { index, outcome, .. } = &entry.record {
+            if let Some(step) = steps.get_mut(index) {
+                step.outcome = Some(outcome);
+            }
+        } else if let Record::UndoDone { index, outcome, .. } = &entry.record
+            && let Some(step) = steps.get_mut(index)
+        {
+            step.undone = Some(outcome);
+        }
+    }
+    steps
+}
+
+/// The intents of a run that have no outcome, oldest first.
+pub(crate) fn unsettled<'e>(run: &RunId, entries: &'e [Entry]) -> Vec<Intent<'e>> {
+    steps(run, entries).into_values().filter(|step| step.outcome.is_none()).map(|step| step.intent).collect()
+}
+
+/// Takes back what the run did, newest first, and journals each step before and after it. Entries of other runs are passed
+/// by. Effects that were taken back already are reported as they were.
+pub fn take_back(
+    world: &World,
+    run: &RunId,
+    entries: &[Entry],
+    verdict: Verdict,
+) -> Result<Vec<(u32, UndoOutcome)>, WriteError> {
+    let mut outcomes = Vec::new();
+    for (index, step) in steps(run, entries).into_iter().rev() {
+        // A failure is tried again: the disk may have room by now.
+        if let Some(done) = step.undone.filter(|done| !matches!(done, UndoOutcome::Failed { .. })) {
+            outcomes.push((index, done.clone()));
+            continue;
+        }
+        world.writer.write(Record::UndoIntent { run: run.clone(), index }, Durability::Synced)?;
+        crash_point("undo.after-intent");
+        let outcome = one(world, &step, verdict);
+        crash_point("undo.after-apply");
+        let record = Record::UndoDone { run: run.clone(), index, outcome: outcome.clone() };
+        world.writer.write(record, Durability::Synced)?;
+        crash_point("undo.after-done");
+        outcomes.push((index, outcome));
+    }
+    Ok(outcomes)
+}
+
+fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
+    let intent = &step.intent;
+    let after = match step.outcome {
+        Some(Outcome::Denied(_)) => {
+            files::discard_leftovers(world, intent);
+            return not_needed("nothing was changed");
+        }
+        Some(Outcome::Applied { after, .. }) => Some(after.clone()),
+        Some(Outcome::Ambiguous { .. }) | None => match observe(world, intent) {
+            Happened::No => {
+                files::discard_leftovers(world, intent);
+                return not_needed("it had not happened");
+            }
+            Happened::Yes(after) => Some(after),
+            Happened::Unknown { .. } => None,
+        },
+    };
+    let after = after.as_ref();
+    match intent.undo {
+        Undo::RestoreFile { .. } | Undo::RestoreArchived { .. } | Undo::CutBack { .. } | Undo::PutBack { .. } => {
+            files::take_back(world, intent, after)
+        }
+        Undo::StopUnit { unit } => units::stop(world, unit, after, verdict),
+        Undo::StartUnit { unit } => units::start(world, unit, intent, after),
+        Undo::SetProperty { unit, property } => units::set_property(world, unit, *property, after),
+        Undo::SetAffinity { group, masks } => processes::set_affinity(world, group, masks, after),
+        Undo::Renice { group, values } => processes::renice(world, group, values, after),
+        Undo::Nothing { reason } => match intent.class {
+            UndoClass::Irreversible { .. } => UndoOutcome::Impossible { reason: reason.clone() },
+            UndoClass::Exact | UndoClass::Compensated { .. } => not_needed(reason),
+        },
+    }
+}
+
+fn not_needed(reason: &str) -> UndoOutcome {
+    UndoOutcome::NotNeeded { reason: reason.to_owned() }
+}
+
+fn changed(found: impl std::fmt::Display) -> UndoOutcome {
+    UndoOutcome::ChangedSince { found: found.to_string() }
+}
+
+fn failed(reason: impl std::fmt::Display) -> UndoOutcome {
+    UndoOutcome::Failed { reason: reason.to_string() }
+}

@@ -1,0 +1,92 @@
+//! Putting units back.
+
+use std::time::Duration;
+
+use theriac_model::effect::{Effect, Observed, UndoOutcome, UnitVerb};
+use theriac_model::id::UnitName;
+use theriac_model::unit::{Property, UnitState};
+use theriac_model::verdict::Verdict;
+
+use super::{Intent, changed, failed, not_needed};
+use crate::backend::ServiceManager;
+use crate::world::World;
+
+/// systemd's own default for a start or a stop; an undo has no grant to take one from.
+const JOB_TIMEOUT: Duration = Duration::from_secs(90);
+
+fn reach<'w>(world: &'w World, unit: &UnitName) -> Result<(&'w dyn ServiceManager, UnitState), UndoOutcome> {
+    let manager = world.manager_of(unit).ok_or_else(|| failed(format!("no service manager has `{unit}`")))?;
+    let state = manager.state(unit).map_err(failed)?;
+    Ok((manager, state))
+}
+
+/// Another invocation than the one the effect left: somebody else has started it since.
+fn is_another(state: &UnitState, after: Option<&Observed>) -> bool {
+    matches!(after, Some(Observed::Unit { invocation, .. }) if *invocation != state.invocation)
+}
+
+/// Only when it made things worse: a unit that was down and now serves a little is better left up.
+pub(super) fn stop(world: &World, unit: &UnitName, after: Option<&Observed>, verdict: Verdict) -> UndoOutcome {
+    if verdict != Verdict::Worse {
+        return not_needed("a unit that was started is stopped again only when that made things worse");
+    }
+    let (manager, state) = match reach(world, unit) {
+        Ok(reached) => reached,
+        Err(outcome) => return outcome,
+    };
+    if !state.is_up() {
+        return not_needed("it does not run");
+    }
+    if is_another(&state, after) {
+        return changed("somebody else has started it since");
+    }
+    match manager.stop(unit, JOB_TIMEOUT) {
+        Ok(_) => UndoOutcome::Restored,
+        Err(error) => failed(error),
+    }
+}
+
+pub(super) fn start(world: &World, unit: &UnitName, intent: &Intent<'_>, after: Option<&Observed>) -> UndoOutcome {
+    let (manager, state) = match reach(world, unit) {
+        Ok(reached) => reached,
+        Err(outcome) => return outcome,
+    };
+    if state.is_up() {
+        return not_needed("it runs");
+    }
+    // A unit that we stopped ended without a failure too; only that one was not stopped by a person.
+    let we_stopped_it = matches!(intent.effect, Effect::Unit { verb: UnitVerb::Stop, .. });
+    let by_a_person = state.stopped_on_purpose && !we_stopped_it;
+    let kill = matches!(intent.effect, Effect::Process { .. } | Effect::Unit { verb: UnitVerb::Kill { .. }, .. });
+    if (by_a_person || is_another(&state, after)) && !kill {
+        return changed("somebody else has started or stopped it since");
+    }
+    if state.will_restart {
+        return not_needed("the service manager is about to start it by itself");
+    }
+    match manager.start(unit, JOB_TIMEOUT) {
+        Ok(_) => UndoOutcome::Restored,
+        Err(error) => failed(error),
+    }
+}
+
+pub(super) fn set_property(world: &World, unit: &UnitName, before: Property, after: Option<&Observed>) -> UndoOutcome {
+    let Some(manager) = world.manager_of(unit) else {
+        return failed(format!("no service manager has `{unit}`"));
+    };
+    let now = match manager.property(unit, before) {
+        Ok(now) => now,
+        Err(error) => return failed(error),
+    };
+    if now == before {
+        return not_needed("it has the value of before");
+    }
+    if !matches!(after, Some(Observed::Property(left)) if *left == now) {
+        return changed(now);
+    }
+    match manager.set_property(unit, before) {
+        Ok(read) if read == before => UndoOutcome::Restored,
+        Ok(read) => failed(format!("it reads back as {read}")),
+        Err(error) => failed(error),
+    }
+}
