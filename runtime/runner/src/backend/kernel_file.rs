@@ -27,10 +27,19 @@ pub(super) fn read_back(root: &Path, cgroup: &str, property: Property) -> ReadBa
         read(&dir(&root.join(controller), cgroup), files).map(|text| (text, Version::One))
     });
     match found {
+        // systemd takes a unit out of a controller that nothing limits any more, and its files go with that.
+        None if is_no_limit(property) => ReadBack::Same,
         None => ReadBack::Missing,
         Some((text, version)) if in_force(property, version, &text) => ReadBack::Same,
         Some((text, _)) => ReadBack::Other(text),
     }
+}
+
+const fn is_no_limit(property: Property) -> bool {
+    matches!(
+        property,
+        Property::CpuQuota(None) | Property::CpuWeight(None) | Property::MemoryHigh(None) | Property::TasksMax(None)
+    )
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +153,12 @@ mod tests {
         check(&[unified, quota], Property::CpuQuota(Some(200)), &ReadBack::Missing);
         let shares = ("cpu/system.slice/nginx.service/cpu.shares", "204\n");
         check(&[shares], Property::CpuWeight(Some(20)), &ReadBack::Same);
+    }
+
+    #[test]
+    fn a_limit_that_was_taken_away_is_gone_with_its_file() {
+        check(&[], Property::CpuQuota(None), &ReadBack::Same);
+        check(&[], Property::CpuQuota(Some(500)), &ReadBack::Missing);
     }
 
     #[test]

@@ -43,10 +43,8 @@ impl Supervised {
 
     /// Every service.
     pub fn units(&self) -> Result<Vec<UnitState>, UnitError> {
-        match self.ask(LauncherRequest::Units, AT_ONCE).map_err(|error| connection(&error))? {
-            LauncherAnswer::Units(units) => Ok(units),
-            other => Err(unexpected(&other)),
-        }
+        let answer = self.ask(LauncherRequest::Units, AT_ONCE).map_err(|error| connection(&error))?;
+        if let LauncherAnswer::Units(units) = answer { Ok(units) } else { Err(unexpected()) }
     }
 
     /// Calls back with every service's state now, and with each change from then on, over restarts of the launcher too (after
@@ -102,10 +100,8 @@ impl Supervised {
         request: LauncherRequest,
         timeout: Duration,
     ) -> Result<UnitState, UnitError> {
-        match self.named(verb, unit, request, timeout)? {
-            LauncherAnswer::Unit(state) => Ok(state),
-            other => Err(unexpected(&other)),
-        }
+        let answer = self.named(verb, unit, request, timeout)?;
+        if let LauncherAnswer::Unit(state) = answer { Ok(state) } else { Err(unexpected()) }
     }
 
     fn named(
@@ -129,10 +125,8 @@ fn connection(error: &ExchangeError) -> UnitError {
     UnitError::Connection { reason: chain(error) }
 }
 
-fn unexpected(answer: &LauncherAnswer) -> UnitError {
-    // The variant's name is enough; the rest is the launcher's own text.
-    let name: String = format!("{answer:?}").chars().take_while(char::is_ascii_alphanumeric).collect();
-    UnitError::Connection { reason: format!("the launcher answered `{name}`, which was not asked") }
+fn unexpected() -> UnitError {
+    UnitError::Connection { reason: "the launcher answered something else than was asked".to_owned() }
 }
 
 fn no_property(property: &Property) -> UnitError {
@@ -180,9 +174,7 @@ impl ServiceManager for Supervised {
     }
 
     fn log_tail(&self, unit: &UnitName, lines: u32) -> Result<Vec<String>, UnitError> {
-        match self.named("log-tail", unit, LauncherRequest::LogTail { name: unit.clone(), lines }, AT_ONCE)? {
-            LauncherAnswer::Lines(lines) => Ok(lines),
-            other => Err(unexpected(&other)),
-        }
+        let answer = self.named("log-tail", unit, LauncherRequest::LogTail { name: unit.clone(), lines }, AT_ONCE)?;
+        if let LauncherAnswer::Lines(lines) = answer { Ok(lines) } else { Err(unexpected()) }
     }
 }

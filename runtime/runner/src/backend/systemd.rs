@@ -127,7 +127,12 @@ impl Systemd {
         let (bus, name) = (Arc::clone(&self.bus), unit.clone());
         self.wait(call.verb, unit, AT_ONCE, async move {
             let (client, _) = bus.named(&name).await?;
-            bus.method(&client, call, &name, &body).await?;
+            match bus.method(&client, call, &name, &body).await {
+                Ok(_) => {}
+                // It was there a moment ago: systemd forgets a unit that is down and did not fail.
+                Err(UnitError::NoSuchUnit { unit }) => (call.unloaded)(unit)?,
+                Err(error) => return Err(error),
+            }
             bus.state(&client, &name).await
         })
     }
@@ -138,6 +143,16 @@ impl Systemd {
 struct Call {
     verb: &'static str,
     method: &'static str,
+    /// What it means that systemd has not loaded the unit.
+    unloaded: fn(UnitName) -> Result<(), UnitError>,
+}
+
+fn no_such_unit(unit: UnitName) -> Result<(), UnitError> {
+    Err(UnitError::NoSuchUnit { unit })
+}
+
+fn no_process(unit: UnitName) -> Result<(), UnitError> {
+    Err(UnitError::Refused { verb: "kill", unit, reason: "it has no process".to_owned() })
 }
 
 impl Bus {
@@ -195,7 +210,7 @@ impl Bus {
         let (client, _) = self.named(unit).await?;
         // Listening first: the job may be over before its number is known here.
         let mut ends = job_ends(&client).await.map_err(failed)?;
-        let call = Call { verb: verb.word(), method: verb.method() };
+        let call = Call { verb: verb.word(), method: verb.method(), unloaded: no_such_unit };
         let answer = self.method(&client, call, unit, &(unit.as_str(), "replace")).await?;
         let job: OwnedObjectPath = answer.body().deserialize().map_err(failed)?;
         let result = loop {
@@ -259,7 +274,7 @@ impl Bus {
     async fn write(&self, client: &probe::Systemd, unit: &UnitName, property: Property) -> Result<(), UnitError> {
         // `true`: until the next boot only.
         let body = (unit.as_str(), true, vec![(bus_name(property), Variant::from(to_bus(property)))]);
-        let call = Call { verb: "set-property", method: "SetUnitProperties" };
+        let call = Call { verb: "set-property", method: "SetUnitProperties", unloaded: no_such_unit };
         self.method(client, call, unit, &body).await.map(drop)
     }
 
@@ -303,14 +318,18 @@ async fn job_ends(client: &probe::Systemd) -> zbus::Result<MessageStream> {
 fn translate(verb: &'static str, unit: &UnitName, error: &zbus::Error) -> UnitError {
     let refused =
         |reason: &str| UnitError::Refused { verb, unit: unit.clone(), reason: reason.chars().take(200).collect() };
-    match error {
-        zbus::Error::MethodError(name, _, _) if name.as_str().ends_with(".NoSuchUnit") => {
-            UnitError::NoSuchUnit { unit: unit.clone() }
+    if let zbus::Error::MethodError(name, text, _) = error {
+        if name.as_str().ends_with(".NoSuchUnit") {
+            return UnitError::NoSuchUnit { unit: unit.clone() };
         }
-        zbus::Error::MethodError(name, text, _) => refused(text.as_deref().unwrap_or(name.as_str())),
-        zbus::Error::FDO(error) if !is_lost(error) => refused(&error.to_string()),
-        other => UnitError::Connection { reason: chain(other) },
+        return refused(text.as_deref().unwrap_or(name.as_str()));
     }
+    if let zbus::Error::FDO(error) = error
+        && !is_lost(error)
+    {
+        return refused(&error.to_string());
+    }
+    UnitError::Connection { reason: chain(error) }
 }
 
 const fn is_lost(error: &fdo::Error) -> bool {
@@ -407,12 +426,12 @@ impl ServiceManager for Systemd {
             Signal::Hup => libc::SIGHUP,
             Signal::Usr1 => libc::SIGUSR1,
         };
-        let call = Call { verb: "kill", method: "KillUnit" };
+        let call = Call { verb: "kill", method: "KillUnit", unloaded: no_process };
         self.call(call, unit, (unit.as_str().to_owned(), whom.to_owned(), number))
     }
 
     fn reset_failed(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
-        let call = Call { verb: "reset-failed", method: "ResetFailedUnit" };
+        let call = Call { verb: "reset-failed", method: "ResetFailedUnit", unloaded: |_has_no_failure| Ok(()) };
         self.call(call, unit, (unit.as_str().to_owned(),))
     }
 
