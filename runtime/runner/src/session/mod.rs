@@ -127,3 +127,6 @@ impl Host for Session<'_, Checking> {
         serve::answer(&mut self.scene, &mut self.mode, call)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,8 +59,8 @@ pub(crate) struct Candidate {
     pub(crate) below: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) allocated: u64,
-    /// The younger of mtime and ctime, in seconds since 1970.
-    pub(crate) touched: i64,
+    /// The younger of mtime and ctime, in seconds and nanoseconds since 1970.
+    pub(crate) touched: (i64, i64),
     age: u64,
 }
 
@@ -136,7 +136,7 @@ fn join(dir: &Path, name: &[u8]) -> PathBuf {
 
 fn candidate(root: &Root, below: PathBuf) -> Option<Candidate> {
     let meta = root.find(&below).ok()?.meta;
-    let touched = meta.mtime().max(meta.ctime());
+    let touched = (meta.mtime(), meta.mtime_nsec()).max((meta.ctime(), meta.ctime_nsec()));
     Some(Candidate {
         below,
         identity: Identity::of(&meta),
