@@ -140,7 +140,7 @@ impl<D: Disk> Segments<D> {
         let (record, crc) = frame::encode(&extent.salt, seq, self.durable, self.prev, payload).ok_or_else(too_large)?;
         let number = extent.number;
         if let Err(error) = file.write_at(extent.end, &record) {
-            return Err(self.failed("write", number, error, bytes));
+            return Err(self.poison("write", number, error));
         }
         extent.extend(record.len());
         self.prev = crc;
@@ -284,12 +284,8 @@ impl<D: Disk> Segments<D> {
         }
     }
 
-    /// A write that found no room (a copy-on-write or thin disk) left at most a part of a record behind the end, which the
-    /// next append overwrites. Any other failure leaves the disk in a state we don't know.
-    fn failed(&mut self, action: &'static str, number: u32, error: io::Error, bytes: u64) -> AppendError {
-        if is_full(&error) { AppendError::NoRoom { bytes } } else { self.poison(action, number, error) }
-    }
-
+    /// Every failure counts, want of room too: in a segment that was written before it can't happen (but for copy-on-write
+    /// disks), and a record of which a part was written may turn up whole after a restart, though its writer was refused.
     fn poison(&mut self, action: &'static str, number: u32, source: io::Error) -> AppendError {
         let error = DiskError { action, path: self.disk.locate(&file_name(number)), source };
         self.poisoned = Some(format!("{error}: {}", error.source));

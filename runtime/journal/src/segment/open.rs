@@ -89,9 +89,12 @@ impl<D: Disk> Segments<D> {
     /// Opens the log in `disk`, shows each record to `visit` once, in order, and makes the log ready to append.
     pub(crate) fn open(disk: D, options: Options, visit: &mut Visit<'_>) -> Result<(Self, Tail), OpenError> {
         let options = options.checked();
+        // Names that a start before this one made may not be durable: it may have failed at just this.
+        let failed = |source| DiskError { action: "sync the directory", path: disk.locate(""), source };
+        disk.sync_directory().map_err(failed)?;
         let Scanned { extents, blanks, prev, unsure_from, tail } = scan::scan(&disk, visit)?;
         let active = match extents.last() {
-            Some(extent) => Some(settle(&disk, extent, unsure_from, &tail)?),
+            Some(extent) => Some(settle(&disk, extent, unsure_from)?),
             None => None,
         };
         let spares = ready_spares(&disk, options, &blanks)?;
@@ -111,7 +114,7 @@ impl<D: Disk> Segments<D> {
 
 /// Blanks the unfinished end, and writes again what was read but may be in memory only. A plain `sync` would not do: after
 /// one that failed, the kernel marks the pages clean, and they read well until the power goes.
-fn settle<D: Disk>(disk: &D, extent: &Extent, unsure_from: u64, tail: &Tail) -> Result<D::File, DiskError> {
+fn settle<D: Disk>(disk: &D, extent: &Extent, unsure_from: u64) -> Result<D::File, DiskError> {
     let name = file_name(extent.number);
     let failed = |action| DiskErrorAt { disk, name: &name, action };
     let file = disk.open(&name).map_err(|source| failed("open").because(source))?;
@@ -122,10 +125,9 @@ fn settle<D: Disk>(disk: &D, extent: &Extent, unsure_from: u64, tail: &Tail) -> 
         file.read_at(unsure_from, &mut bytes).map_err(|source| failed("read").because(source))?;
         file.write_at(unsure_from, &bytes).map_err(|source| failed("write").because(source))?;
     }
-    if let Tail::Dropped { bytes, offset, .. } = tail {
-        let zeros = vec![0; usize::try_from(*bytes).unwrap_or(0)];
-        file.write_at(*offset, &zeros).map_err(|source| failed("write").because(source))?;
-    }
+    // Blanked although it may read as blank: an earlier start may have blanked it in memory and failed to sync.
+    let zeros = vec![0; usize::try_from(extent.room()).unwrap_or(0)];
+    file.write_at(extent.end, &zeros).map_err(|source| failed("write").because(source))?;
     file.sync().map_err(|source| failed("sync").because(source))?;
     Ok(file)
 }

@@ -8,6 +8,7 @@ use crate::disk::simulated::{Fault, Lie, Seed, Simulated};
 const SMALL: Options = Options { segment_bytes: 2048, spares: 2 };
 
 type Records = Vec<Vec<u8>>;
+type Damaging<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
 
 fn open(disk: &Simulated, options: Options) -> Result<(Segments<Simulated>, Records, Tail), OpenError> {
     let mut records = Vec::new();
@@ -128,7 +129,7 @@ fn blocks_zeroed_swapped_repeated_or_left_out_refuse_the_start() {
     }
     let (image, length) = (disk.bytes(&file_name(0)), HEAD + 7);
     let block = |n: usize| HEADER + n * length..HEADER + (n + 1) * length;
-    let damage: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 5] = [
+    let damage: [(&str, Damaging<'_>); 5] = [
         ("zeroed", Box::new(|bytes| bytes[block(2)].fill(0))),
         ("zeroed with its neighbour", Box::new(|bytes| bytes[HEADER..HEADER + 2 * length].fill(0))),
         (
@@ -299,7 +300,9 @@ fn lives(seed: u64, lie: Lie) -> Result<(), String> {
             return Err(format!("{} of {promised} promised records are left", shown.len()));
         }
         if appended.get(..shown.len()) != Some(&shown[..]) {
-            return Err("records that nobody wrote, or in another order".into());
+            let differs = shown.iter().zip(&appended).position(|(shown, appended)| shown != appended);
+            let (shown, appended) = (shown.len(), appended.len());
+            return Err(format!("{shown} of {appended} records are shown, and record {differs:?} is another one"));
         }
         // What was shown is on disk.
         (promised, appended) = (shown.len(), shown);

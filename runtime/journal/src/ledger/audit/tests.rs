@@ -6,6 +6,8 @@ use crate::ledger::checkpoint::tests::TestKey;
 use crate::segment::frame::{self, Salt};
 use crate::segment::header::HEADER;
 
+type Change = fn(&mut Vec<Vec<u8>>);
+
 fn audit(state: &Path) -> Report {
     verify(&state.join("journal"), &state.join("ledger"), &TestKey::new(1).verifier(), Options::default())
 }
@@ -58,6 +60,12 @@ fn renumbered(payload: &[u8], seq: usize) -> Vec<u8> {
     serde_json::to_vec(&entry).unwrap()
 }
 
+fn renumber(all: &mut [Vec<u8>]) {
+    for (n, payload) in all.iter_mut().enumerate().skip(13) {
+        *payload = renumbered(payload, n);
+    }
+}
+
 #[test]
 fn an_untouched_journal_is_whole_and_says_how_much_is_sealed() {
     let state = tempfile::tempdir().unwrap();
@@ -91,7 +99,7 @@ fn one_edited_byte_is_named_with_file_offset_and_record() {
 
 #[test]
 fn records_exchanged_with_all_checksums_mended_are_found_between_two_checkpoints() {
-    let changes: [(&str, fn(&mut Vec<Vec<u8>>)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("edited", |all| {
             let text = String::from_utf8(all[13].clone()).unwrap().replace("line 000013", "line 000099");
             all[13] = text.into_bytes();
@@ -102,16 +110,12 @@ fn records_exchanged_with_all_checksums_mended_are_found_between_two_checkpoints
         }),
         ("removed", |all| {
             all.remove(13);
-            for n in 13..all.len() {
-                all[n] = renumbered(&all[n], n);
-            }
+            renumber(all);
         }),
         ("inserted", |all| {
             all.insert(13, all[12].clone());
             all.pop();
-            for n in 13..all.len() {
-                all[n] = renumbered(&all[n], n);
-            }
+            renumber(all);
         }),
     ];
     for (what, change) in changes {
