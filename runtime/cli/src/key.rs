@@ -1,0 +1,18 @@
+//! `theriac key`: signers' and operators' keys.
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum Command {}
+
+impl Command {
+    /// Runs it.
+    pub fn run(self, _: &Context) -> Result<Exit, Failure> {
+        match self {}
+    }
+}
