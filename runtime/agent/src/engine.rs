@@ -1,0 +1,456 @@
+//! The engine: one task that owns senses, incidents and inbox, and takes one thing at a time.
+//!
+//! After each thing, what changed goes to disk with one sync, and only then out: proposals, reports, notifications, the answer
+//! to whoever sent an alert. Asking the runner never blocks it: answers come back as things to take.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use theriac_analysis::alert::{Body, Here, Mapping, Meaning, Status};
+use theriac_model::catalog::Catalog;
+use theriac_model::id::IncidentId;
+use theriac_model::incident::{Incident, IncidentState};
+use theriac_model::record::{IncidentSummary, Proposal};
+use theriac_model::signal::Signal;
+use theriac_model::time::Timestamp;
+use theriac_probe::HealthStreak;
+use theriac_protocol::agent::AgentStatus;
+use theriac_protocol::runner::{RunSummary, RunnerAnswer, RunnerEvent, RunnerRequest};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::{chain, wall};
+use crate::heartbeat::tell_systemd;
+use crate::inbox::{AlertKey, Inbox, Record};
+use crate::incidents::{Act, Answer, Incidents, Moment};
+use crate::notify::Notifier;
+use crate::question::{Counts, Kept, Question};
+use crate::runner_link::{Heard, LinkError, RunnerLink};
+use crate::senses::Senses;
+use crate::units::{self, Told, Watch};
+
+/// Answers of the runner that may wait.
+const ANSWERS: usize = 256;
+/// How often a sign of life is written.
+const ALIVE: Duration = Duration::from_secs(60);
+/// Characters of a key from outside.
+const MAX_KEY: usize = 128;
+/// Ticks that may be missed before the self-test fails.
+const MISSED_TICKS: u32 = 5;
+const SLOWEST_TICK: Duration = Duration::from_secs(5);
+
+/// What the runner answered.
+#[derive(Debug)]
+enum Reply {
+    Proposal(Box<Proposal>, Result<RunnerAnswer, LinkError>),
+    Runs(IncidentId, Vec<RunSummary>),
+    Catalog(Option<Box<Catalog>>),
+    Reported(IncidentId, bool),
+}
+
+/// What the engine is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) senses: Senses,
+    pub(crate) incidents: Incidents,
+    pub(crate) inbox: Inbox,
+    pub(crate) notifier: Notifier,
+    pub(crate) link: Arc<RunnerLink>,
+    pub(crate) heard: mpsc::Receiver<Heard>,
+    pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) mapping: Mapping,
+    /// Names of this machine in alerts.
+    pub(crate) names: Vec<String>,
+    pub(crate) boot: String,
+    pub(crate) listen: Option<String>,
+    /// Incidents whose end the runner has not heard of.
+    pub(crate) unreported: Vec<Incident>,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    parts: Parts,
+    told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
+    replies: (mpsc::Sender<Reply>, mpsc::Receiver<Reply>),
+    watch: Option<Watch>,
+    every: Duration,
+    connected: bool,
+    wants_catalog: bool,
+    counts: Counts,
+    started: Instant,
+    alive: Option<Instant>,
+    /// Alerts of this turn, to be kept, with their senders.
+    alerts: Vec<Record>,
+    senders: Vec<(oneshot::Sender<Kept>, usize, usize)>,
+    ended: Vec<(Incident, IncidentSummary)>,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            told: units::channel(),
+            replies: mpsc::channel(ANSWERS),
+            watch: None,
+            every: Duration::from_secs(1),
+            connected: false,
+            wants_catalog: false,
+            counts: Counts::default(),
+            started: Instant::now(),
+            alive: None,
+            alerts: Vec::new(),
+            senders: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// Runs until `stop` is done.
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut next = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some(told) = self.told.1.recv() => self.told(told),
+                Some(heard) = self.parts.heard.recv() => self.heard(heard),
+                Some(reply) = self.replies.1.recv() => self.reply(reply),
+                () = tokio::time::sleep_until(next) => {
+                    next = tokio::time::Instant::now() + self.every;
+                    self.tick();
+                }
+                Some(question) = self.parts.questions.recv() => self.question(question),
+                else => break,
+            }
+            self.settle();
+        }
+        self.parts.inbox.alive(wall(), &self.parts.boot);
+        tell_systemd(sd_notify::NotifyState::Stopping);
+    }
+
+    fn tick(&mut self) {
+        let now = wall();
+        if self.parts.incidents.catalog().is_some() {
+            let signals = self.parts.senses.tick(now);
+            self.signals(now, signals);
+        }
+        self.with(now, |incidents, at| incidents.tick(at));
+        if self.wants_catalog && self.connected {
+            self.ask_catalog();
+        }
+        if self.alive.is_none_or(|at| at.elapsed() >= ALIVE) {
+            self.alive = Some(Instant::now());
+            self.parts.inbox.alive(now, &self.parts.boot);
+        }
+        tell_systemd(sd_notify::NotifyState::Watchdog);
+    }
+
+    fn with(&mut self, now: Timestamp, step: impl FnOnce(&mut Incidents, Moment<'_>)) {
+        let Parts { incidents, senses, .. } = &mut self.parts;
+        step(incidents, Moment { now, senses });
+    }
+
+    fn signals(&mut self, now: Timestamp, signals: Vec<Signal>) {
+        for signal in signals {
+            self.with(now, |incidents, at| incidents.signal(at, signal));
+        }
+    }
+
+    fn told(&mut self, told: Told) {
+        let now = wall();
+        let signals = match told {
+            Told::Following => {
+                self.parts.senses.follow_systemd(true);
+                return;
+            }
+            Told::Lost => {
+                self.parts.senses.follow_systemd(false);
+                return;
+            }
+            Told::LostUnit(name) => {
+                self.parts.senses.lost_unit(&name);
+                return;
+            }
+            Told::Unit(name, state) => self.parts.senses.unit(now, name, *state),
+        };
+        self.signals(now, signals);
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let now = wall();
+        match heard {
+            Heard::Connected => {
+                self.connected = true;
+                self.ask_catalog();
+                self.report_again();
+            }
+            Heard::Lost => {
+                if self.connected {
+                    tracing::warn!("the runner is gone; detection goes on, nothing can be healed");
+                }
+                self.connected = false;
+                self.parts.senses.forget_told();
+            }
+            Heard::Event(event) => match *event {
+                RunnerEvent::Run(run) => self.with(now, |incidents, at| incidents.run(at, &run)),
+                RunnerEvent::Unit(state) => {
+                    let signals = self.parts.senses.told_unit(now, state);
+                    self.signals(now, signals);
+                }
+                RunnerEvent::Health { target, answer, failures, at } => {
+                    let streak = HealthStreak { ok: answer.ok, failures, last: answer, at };
+                    let signals = self.parts.senses.health(now, target, streak);
+                    self.signals(now, signals);
+                }
+                RunnerEvent::CatalogChanged => self.ask_catalog(),
+            },
+        }
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        let now = wall();
+        match reply {
+            Reply::Proposal(proposal, answer) => {
+                let answer = match answer {
+                    Ok(RunnerAnswer::Accepted { run }) => Answer::Accepted(run),
+                    Ok(RunnerAnswer::NotAccepted { rule, reason }) => Answer::NotAccepted { rule, reason },
+                    Ok(RunnerAnswer::Refused(reason)) => Answer::Unheard(reason),
+                    Ok(_another_question) => Answer::Unheard("the runner answered another question".to_owned()),
+                    Err(error) => Answer::Unheard(chain(&error)),
+                };
+                self.with(now, |incidents, at| incidents.answered(at, &proposal, answer));
+            }
+            Reply::Runs(id, runs) => self.with(now, |incidents, at| incidents.runs(at, &id, runs)),
+            Reply::Catalog(Some(catalog)) => self.take_catalog(now, *catalog),
+            Reply::Catalog(None) => self.wants_catalog = true,
+            Reply::Reported(incident, true) => {
+                self.parts.unreported.retain(|kept| kept.id != incident);
+                self.alerts.push(Record::Reported { at: now, incident });
+            }
+            Reply::Reported(..) => {}
+        }
+    }
+
+    fn take_catalog(&mut self, now: Timestamp, catalog: Catalog) {
+        self.wants_catalog = false;
+        let before = self.parts.senses.systemd_units();
+        self.parts.senses.set_targets(&catalog.targets);
+        let units = self.parts.senses.systemd_units();
+        if units != before {
+            self.watch = units::watch(units, self.told.0.clone());
+        }
+        self.every = catalog.sample_every.duration().max(Duration::from_millis(100));
+        tracing::info!(
+            targets = catalog.targets.len(),
+            mode = catalog.mode.as_str(),
+            "the runner's catalog is in force"
+        );
+        let signals = self.parts.senses.tick(now);
+        self.with(now, |incidents, at| incidents.set_catalog(at, catalog));
+        self.signals(now, signals);
+    }
+
+    fn question(&mut self, question: Question) {
+        // A sender that went away does not want the answer any more.
+        match question {
+            Question::Alerts(body, reply) => self.take_alerts(&body, reply),
+            Question::Status(reply) => drop(reply.send(self.status())),
+            Question::Incidents(limit, reply) => drop(reply.send(self.parts.inbox.newest(limit))),
+            Question::Incident(id, reply) => drop(reply.send(self.parts.inbox.get(&id).cloned().map(Box::new))),
+            Question::Counts(reply) => drop(reply.send(self.counts())),
+            Question::SelfTest(reply) => drop(reply.send(self.self_test())),
+        }
+    }
+
+    fn take_alerts(&mut self, body: &Body, reply: oneshot::Sender<Kept>) {
+        let now = wall();
+        let (mut new, mut duplicates) = (0, 0);
+        for alert in &body.alerts {
+            let key = AlertKey {
+                fingerprint: alert.fingerprint.chars().take(MAX_KEY).collect(),
+                starts_at: alert.starts_at.chars().take(MAX_KEY).collect(),
+                resolved: alert.status == Status::Resolved,
+            };
+            let this_turn = |record: &Record| matches!(record, Record::Alert { key: other, .. } if *other == key);
+            if self.parts.inbox.knows(&key) || self.alerts.iter().any(this_turn) {
+                duplicates += 1;
+                continue;
+            }
+            new += 1;
+            let targets = self.parts.incidents.catalog().map_or(&[][..], |catalog| &catalog.targets);
+            let here = Here { names: &self.parts.names, targets };
+            let meaning = match self.parts.mapping.meaning(alert, here, now) {
+                Meaning::Signal(signal) => {
+                    let meaning = format!("{} of {}", signal.kind, signal.target);
+                    self.signals(now, vec![*signal]);
+                    meaning
+                }
+                Meaning::Elsewhere(host) => {
+                    self.counts.elsewhere += 1;
+                    format!("about {host}")
+                }
+            };
+            self.alerts.push(Record::Alert { at: now, key, meaning });
+        }
+        self.senders.push((reply, new, duplicates));
+    }
+
+    /// Disk first, then the world.
+    fn settle(&mut self) {
+        let (changed, acts) = self.parts.incidents.take();
+        let (now, next) = (wall(), self.parts.incidents.next_number());
+        let snapshot = |incident: &Incident| Record::Incident { at: now, incident: Box::new(incident.clone()), next };
+        let mut records: Vec<Record> =
+            changed.iter().filter_map(|id| self.parts.incidents.get(id)).map(snapshot).collect();
+        records.extend(acts.iter().filter_map(|act| match act {
+            Act::Ended(incident, _) => Some(snapshot(incident)),
+            Act::Propose(_)
+            | Act::PassOver(_)
+            | Act::AskRuns(_)
+            | Act::AskCatalog
+            | Act::NotActing(..)
+            | Act::Tell(_) => None,
+        }));
+        // The alert after the incident that it made: an alert on disk never lacks its consequence.
+        records.append(&mut self.alerts);
+        let kept = records.is_empty() || self.parts.inbox.keep(records).is_ok();
+        for (reply, new, duplicates) in self.senders.drain(..) {
+            self.counts.alerts += new as u64;
+            self.counts.duplicates += duplicates as u64;
+            let durable = kept && self.parts.inbox.is_writable();
+            let answer = if durable { Kept::Durable { new, duplicates } } else { Kept::Unwritable };
+            if reply.send(answer).is_err() {
+                tracing::debug!("the sender of an alert went away; it will send it again");
+            }
+        }
+        for act in acts {
+            self.perform(act);
+        }
+        for (incident, summary) in std::mem::take(&mut self.ended) {
+            self.report(incident, summary);
+        }
+    }
+
+    fn perform(&mut self, act: Act) {
+        match act {
+            Act::Propose(proposal) => self.spawn(async move |link: &RunnerLink| {
+                let answer = link.ask(&RunnerRequest::Propose(proposal.clone())).await;
+                Some(Reply::Proposal(proposal, answer))
+            }),
+            Act::PassOver(proposal) => self.spawn(async move |link: &RunnerLink| {
+                // Refused, as it has to be: the runner's ladder has then seen this rung.
+                drop(link.ask(&RunnerRequest::Propose(proposal)).await);
+                None
+            }),
+            Act::AskRuns(incident) => self.spawn(async move |link: &RunnerLink| {
+                match link.ask(&RunnerRequest::Runs { incident: incident.clone() }).await {
+                    Ok(RunnerAnswer::Runs(runs)) => Some(Reply::Runs(incident, runs)),
+                    Ok(_) | Err(_) => None,
+                }
+            }),
+            Act::AskCatalog => self.ask_catalog(),
+            Act::NotActing(incident, inaction) => {
+                let request = RunnerRequest::NotActing {
+                    incident: incident.id,
+                    kind: incident.kind,
+                    target: incident.target,
+                    reason: inaction.reason.as_str().to_owned(),
+                    summary: inaction.summary,
+                };
+                self.spawn(async move |link: &RunnerLink| {
+                    if let Err(error) = link.ask(&request).await {
+                        tracing::debug!(error = chain(&error), "the runner did not hear of a decision to do nothing");
+                    }
+                    None
+                });
+            }
+            Act::Ended(incident, summary) => self.ended.push((*incident, summary)),
+            Act::Tell(news) => self.parts.notifier.tell(&news),
+        }
+    }
+
+    /// Tells the runner how an incident ended, until it has heard.
+    fn report(&mut self, incident: Incident, summary: IncidentSummary) {
+        let id = incident.id.clone();
+        if !self.parts.unreported.iter().any(|kept| kept.id == id) {
+            self.parts.unreported.push(incident);
+        }
+        self.spawn(async move |link: &RunnerLink| {
+            let answer = link.ask(&RunnerRequest::IncidentEnded(summary)).await;
+            Some(Reply::Reported(id, matches!(answer, Ok(RunnerAnswer::Noted))))
+        });
+    }
+
+    fn report_again(&mut self) {
+        for incident in std::mem::take(&mut self.parts.unreported) {
+            let summary = crate::incidents::summary_of(&incident);
+            self.report(incident, summary);
+        }
+    }
+
+    fn ask_catalog(&mut self) {
+        self.wants_catalog = false;
+        self.spawn(async move |link: &RunnerLink| match link.ask(&RunnerRequest::Catalog).await {
+            Ok(RunnerAnswer::Catalog(catalog)) => Some(Reply::Catalog(Some(catalog))),
+            Ok(_) | Err(_) => Some(Reply::Catalog(None)),
+        });
+    }
+
+    /// Asks the runner beside the engine; the reply comes back as a thing to take.
+    fn spawn(&self, asking: impl AsyncFnOnce(&RunnerLink) -> Option<Reply> + 'static) {
+        let (link, replies) = (Arc::clone(&self.parts.link), self.replies.0.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(reply) = asking(&link).await {
+                // The engine is gone: nobody wants it.
+                drop(replies.send(reply).await);
+            }
+        });
+    }
+
+    fn counts(&self) -> Counts {
+        let open = self.parts.incidents.open();
+        let escalated = open.filter(|incident| incident.state == IncidentState::Escalated).count();
+        Counts {
+            open: self.parts.incidents.open().count() as u64,
+            escalated: escalated as u64,
+            series: self.parts.senses.series() as u64,
+            dropped: self.parts.incidents.dropped(),
+            armed: self.parts.senses.armed() as u64,
+            disarmed: self.parts.senses.disarmed().len() as u64,
+            connected: self.connected,
+            inbox: self.parts.inbox.is_writable(),
+            uptime_s: self.started.elapsed().as_secs(),
+            ..self.counts
+        }
+    }
+
+    fn status(&self) -> AgentStatus {
+        AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            runner_connected: self.connected,
+            series: u32::try_from(self.parts.senses.series()).unwrap_or(u32::MAX),
+            open_incidents: u32::try_from(self.parts.incidents.open().count()).unwrap_or(u32::MAX),
+            disarmed: self.parts.senses.disarmed().to_vec(),
+            listen: self.parts.listen.clone(),
+        }
+    }
+
+    /// The runner is there, samples are fresh, the inbox takes, the rules separate.
+    fn self_test(&self) -> Result<(), String> {
+        let patience = (self.every * MISSED_TICKS).max(SLOWEST_TICK);
+        if !self.connected {
+            return Err("the runner can't be reached".to_owned());
+        }
+        if self.parts.senses.ticked().is_none_or(|at| wall().since(at) > patience) {
+            return Err("the samples are old".to_owned());
+        }
+        if !self.parts.inbox.is_writable() {
+            return Err("the inbox can't be written".to_owned());
+        }
+        match self.parts.senses.disarmed().first() {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! From an incident to its diagnosis: the evidence that stands at this moment, and what it means.
+
+use std::time::Duration;
+
+use theriac_analysis::diagnose::Causes;
+use theriac_analysis::evidence::Collected;
+use theriac_model::diagnosis::{Evidence, EvidenceSource};
+use theriac_model::fault::FaultKind;
+use theriac_model::incident::Incident;
+use theriac_model::observation::{Metric, SeriesId};
+use theriac_model::target::Target;
+
+use super::Moment;
+
+/// How far back a series is looked at.
+const BACK_S: u32 = 300;
+/// Facts younger than this are not written down again: waiting for a cooldown must not fill the record.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Collects evidence and ranks the causes.
+pub(super) fn diagnose(incident: &mut Incident, causes: &Causes, at: Moment<'_>) {
+    let context = at.senses.context(&incident.target);
+    let mut collected = Collected::after(std::mem::take(&mut incident.evidence));
+    collect(incident, &mut collected, at);
+    incident.evidence = collected.into_pieces();
+    incident.diagnosis = Some(causes.diagnose(incident, &incident.evidence, &context));
+}
+
+fn collect(incident: &Incident, collected: &mut Collected, at: Moment<'_>) {
+    for signal in incident.signals.iter().filter(|signal| !signal.resolved) {
+        let name = format!("{}: ", signal.source);
+        if !collected.pieces().iter().any(|piece| piece.at == signal.at && piece.summary.starts_with(&name)) {
+            collected.signal(signal);
+        }
+    }
+    let fresh = |piece: &Evidence| piece.source != EvidenceSource::Signal && at.now.since(piece.at) < FRESH;
+    if !collected.pieces().iter().any(fresh) {
+        facts(incident, collected, at);
+    }
+}
+
+fn facts(incident: &Incident, collected: &mut Collected, at: Moment<'_>) {
+    let target = &incident.target;
+    if let Some(state) = at.senses.unit_of(target) {
+        collected.unit(state, at.now);
+    }
+    if let Some(streak) = at.senses.streak(target) {
+        collected.health(&streak.last, streak.failures, streak.at);
+    }
+    for (target, metric) in telling(incident.kind, target) {
+        let series = SeriesId { target, metric };
+        let readings = at.senses.range(&series, BACK_S);
+        collected.series(&series, &readings, incident.onset);
+    }
+}
+
+/// The series that tell something about a kind of fault.
+fn telling(kind: FaultKind, target: &Target) -> Vec<(Target, Metric)> {
+    let own: &[Metric] = match kind {
+        FaultKind::DiskFull | FaultKind::DiskFilling | FaultKind::LogExplosion => {
+            &[Metric::DiskAvailable, Metric::DiskAvailableBytes]
+        }
+        FaultKind::InodeExhaustion => &[Metric::InodesAvailable],
+        FaultKind::CpuSaturation => &[Metric::UnitCpuShare, Metric::UnitProcesses],
+        FaultKind::MemoryLeak | FaultKind::OomKill => &[Metric::UnitMemory, Metric::UnitOomKills],
+        FaultKind::ServiceCrash | FaultKind::StartLimitHit | FaultKind::BadRelease | FaultKind::ContainerUnhealthy => {
+            &[Metric::UnitMemory, Metric::UnitOomKills]
+        }
+        FaultKind::ServiceUnhealthy => &[Metric::UnitCpuShare, Metric::UnitMemory],
+        FaultKind::SwapThrash
+        | FaultKind::CertificateExpiry
+        | FaultKind::DbConnectionsExhausted
+        | FaultKind::TrafficFlood
+        | FaultKind::Unknown => &[],
+    };
+    let host: &[Metric] = match kind {
+        FaultKind::CpuSaturation | FaultKind::ServiceUnhealthy | FaultKind::TrafficFlood | FaultKind::Unknown => {
+            &[Metric::HostCpu, Metric::HostSteal]
+        }
+        FaultKind::MemoryLeak | FaultKind::OomKill | FaultKind::SwapThrash => {
+            &[Metric::HostMemoryAvailableShare, Metric::HostSwapPages]
+        }
+        FaultKind::DiskFull
+        | FaultKind::DiskFilling
+        | FaultKind::LogExplosion
+        | FaultKind::InodeExhaustion
+        | FaultKind::ServiceCrash
+        | FaultKind::StartLimitHit
+        | FaultKind::BadRelease
+        | FaultKind::ContainerUnhealthy
+        | FaultKind::CertificateExpiry
+        | FaultKind::DbConnectionsExhausted => &[],
+    };
+    let own = own.iter().map(|metric| (target.clone(), *metric));
+    own.chain(host.iter().map(|metric| (Target::Host, *metric))).collect()
+}
