@@ -30,11 +30,32 @@ impl Programs {
 
 /// Builds the workspace as one, so that features unify the same way each time and the heavy crates are built once.
 pub(crate) fn programs() -> anyhow::Result<Programs> {
-    run(cargo().args(["build", "--workspace", "--quiet"]))?;
+    programs_of(Profile::Dev)
+}
+
+/// How they are built.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Profile {
+    /// For tests and the demo.
+    Dev,
+    /// For packages.
+    Release,
+}
+
+/// The same, in the profile.
+pub(crate) fn programs_of(profile: Profile) -> anyhow::Result<Programs> {
+    let (flags, dir): (&[&str], &str) = match profile {
+        Profile::Dev => (&[], "debug"),
+        Profile::Release => (&["--release"], "release"),
+    };
+    run(cargo().args(["build", "--workspace", "--quiet"]).args(flags))?;
     let metadata = output(cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let target = metadata.get("target_directory").and_then(serde_json::Value::as_str).context("cargo metadata names no target directory")?;
-    Ok(Programs { dir: PathBuf::from(target).join("debug") })
+    let target = metadata
+        .get("target_directory")
+        .and_then(serde_json::Value::as_str)
+        .context("cargo metadata names no target directory")?;
+    Ok(Programs { dir: PathBuf::from(target).join(dir) })
 }
 
 /// Adds the guests' target where it is missing.
@@ -49,11 +70,15 @@ pub(crate) fn wasm_target() -> anyhow::Result<()> {
 
 /// Builds the shipped remedies; their packed files.
 pub(crate) fn remedies() -> anyhow::Result<Vec<PathBuf>> {
-    let programs = programs()?;
+    remedies_by(&programs()?)
+}
+
+/// The same, packed by programs that are built already.
+pub(crate) fn remedies_by(programs: &Programs) -> anyhow::Result<Vec<PathBuf>> {
     wasm_target()?;
     ["disk-reclaim", "service-recover", "cpu-calm", "memory-relief"]
         .into_iter()
-        .map(|name| pack(&programs, &root().join("plugins"), name))
+        .map(|name| pack(programs, &root().join("plugins"), name))
         .collect()
 }
 

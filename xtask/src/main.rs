@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod demo;
+mod package;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ enum Task {
     Test(check::Options),
     /// Build the remedies into plugins/dist.
     Remedies,
+    /// Lay everything out as it is installed.
+    Package(package::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,5 +33,6 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => check::run(&options),
         Task::Remedies => build::remedies().map(drop),
+        Task::Package(options) => package::run(&options),
     }
 }

@@ -114,7 +114,11 @@ impl Case {
             }
             std::thread::sleep(POLL);
         }
-        anyhow::bail!("no end within {} s: {}", PATIENCE.as_secs(), record.pointer("/incident/state").unwrap_or(&Value::Null))
+        anyhow::bail!(
+            "no end within {} s: {}",
+            PATIENCE.as_secs(),
+            record.pointer("/incident/state").unwrap_or(&Value::Null)
+        )
     }
 
     /// The incident of this target that was detected after the break.
@@ -151,7 +155,12 @@ impl Watched {
 
     /// Records of all runs, oldest first.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Value> {
-        self.record.get("records").and_then(Value::as_array).into_iter().flatten().filter_map(|entry| entry.get("record"))
+        self.record
+            .get("records")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.get("record"))
     }
 
     pub(crate) fn state(&self) -> &str {

@@ -92,7 +92,10 @@ fn spin() -> Case {
         break_it: Box::new(|theriac| Ok(fs::write(theriac.scratch().trigger("hog"), "")?)),
         check: Box::new(|_, watched| {
             healed(watched)?;
-            let throttled = watched.records().any(|record| record.pointer("/intent/effect/group").is_some() || record.pointer("/intent/effect/unit/verb/set-property").is_some());
+            let throttled = watched.records().any(|record| {
+                record.pointer("/intent/effect/group").is_some()
+                    || record.pointer("/intent/effect/unit/verb/set-property").is_some()
+            });
             Ok(if throttled { "throttled" } else { "restarted" }.to_owned())
         }),
         clean_up: Box::new(nothing),

@@ -46,7 +46,8 @@ impl Scratch {
             && namespace::tmpfs(&dir.join("vol"), VOLUME).is_ok()
             && namespace::tmpfs(&dir.join("archive"), ARCHIVE).is_ok();
         // Held until all are known, so that no two get the same port.
-        let listeners: Vec<TcpListener> = SERVICES.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+        let listeners: Vec<TcpListener> =
+            SERVICES.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
         let services = SERVICES
             .iter()
             .zip(&listeners)
@@ -197,7 +198,9 @@ fn hurried(playbook: &str) -> String {
     let line = |line: &str| match line.trim_start() {
         rest if rest.starts_with("stable_for:") => line.replace(rest, "stable_for: 3s"),
         rest if rest.starts_with("healed_within:") => line.replace(rest, "healed_within: 15s"),
-        rest if rest.starts_with("params:") => line.replace("keep_days: 1,", "keep_days: 0,").replace("keep_days: 7,", "keep_days: 0,"),
+        rest if rest.starts_with("params:") => {
+            line.replace("keep_days: 1,", "keep_days: 0,").replace("keep_days: 7,", "keep_days: 0,")
+        }
         _ => line.to_owned(),
     };
     playbook.lines().map(line).fold(String::new(), |text, line| text + &line + "\n")

@@ -2,7 +2,8 @@
 
 use super::case::{Finding, Outcome};
 
-const HEAD: [&str; 9] = ["case", "fault", "detected", "effect", "healed", "stable", "mission", "effects", "what came of it"];
+const HEAD: [&str; 9] =
+    ["case", "fault", "detected", "effect", "healed", "stable", "mission", "effects", "what came of it"];
 
 /// Prints one line per case.
 pub(crate) fn print(findings: &[Finding]) {

@@ -36,7 +36,12 @@ impl<'a> Theriac<'a> {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(words).arg("--config").arg(self.scratch.dir().join("config")).arg("--state").arg(self.scratch.dir().join("state"));
+        command
+            .args(words)
+            .arg("--config")
+            .arg(self.scratch.dir().join("config"))
+            .arg("--state")
+            .arg(self.scratch.dir().join("state"));
         command
     }
 
@@ -52,7 +57,12 @@ impl<'a> Theriac<'a> {
         let mut trust = String::new();
         for name in ["alice", "bob"] {
             let key = self.scratch.key(name);
-            let made = self.key_command(&["key", "new"], &key).arg("--name").arg(format!("demo/{name}")).arg("--json").output()?;
+            let made = self
+                .key_command(&["key", "new"], &key)
+                .arg("--name")
+                .arg(format!("demo/{name}"))
+                .arg("--json")
+                .output()?;
             ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
             let made: Value = serde_json::from_slice(&made.stdout)?;
             let public = made.get("public").and_then(Value::as_str).context("key new prints no public key")?;
@@ -61,7 +71,7 @@ impl<'a> Theriac<'a> {
             );
         }
         for class in ["files-change", "units-change", "processes-change"] {
-            trust += &format!("[[threshold]]\nclass = \"{class}\"\nsigners = 2\n\n");
+            trust += &format!("[[threshold]]\nclass = \"{class}\"\nk = 2\n\n");
         }
         fs::write(self.scratch.dir().join("config/trust.toml"), trust)?;
         for remedy in remedies {
@@ -69,7 +79,11 @@ impl<'a> Theriac<'a> {
             let placed = self.scratch.dir().join("config/remedies").join(name);
             fs::copy(remedy, &placed)?;
             for signer in ["alice", "bob"] {
-                run(self.key_command(&["remedy", "approve"], &self.scratch.key(signer)).arg(&placed).arg("--yes").stdout(Stdio::null()))?;
+                run(self
+                    .key_command(&["remedy", "approve"], &self.scratch.key(signer))
+                    .arg(&placed)
+                    .arg("--yes")
+                    .stdout(Stdio::null()))?;
             }
         }
         Ok(())
@@ -84,7 +98,13 @@ impl<'a> Theriac<'a> {
     /// Starts everything in one process group, with its log in the scratch area.
     pub(crate) fn up(&self) -> anyhow::Result<Daemon> {
         let log = fs::File::create(self.scratch.dir().join("up.log"))?;
-        let child = self.command(&["up"]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("starting `theriac up`")?;
+        let child = self
+            .command(&["up"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting `theriac up`")?;
         Ok(Daemon { child })
     }
 
@@ -122,7 +142,11 @@ impl<'a> Theriac<'a> {
         let report = self.json(&["audit", "verify"])?;
         let number = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or(0);
         ensure!(report.get("ok").and_then(Value::as_bool) == Some(true), "{report}");
-        Ok(format!("{} records verified, {} of them under a signed checkpoint", number("records"), number("checkpointed")))
+        Ok(format!(
+            "{} records verified, {} of them under a signed checkpoint",
+            number("records"),
+            number("checkpointed")
+        ))
     }
 }
 

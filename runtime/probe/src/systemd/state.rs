@@ -36,11 +36,22 @@ impl Properties {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The start limit was hit by automatic restarts. systemd 252 then keeps the `Result` of the last exit, so this is told by
+    /// the counters: it would have restarted once more, and did not.
+    fn gave_up_restarting(&self) -> bool {
+        let restarts_itself = self.text("Restart").is_some_and(|policy| policy != "no");
+        let burst = self.number("StartLimitBurst").unwrap_or(0);
+        restarts_itself && burst > 0 && self.number("NRestarts").is_some_and(|restarts| restarts >= burst)
+    }
+
     /// The state; `now_us` is CLOCK_MONOTONIC, which systemd's monotonic timestamps are in.
     pub(super) fn state(&self, asked: &UnitName, now_us: u64, start_of: impl Fn(u32) -> u64) -> UnitState {
         let active = active_state(self.text("ActiveState").unwrap_or_default());
         let sub = self.text("SubState").unwrap_or_default();
-        let result = self.text("Result").unwrap_or("success");
+        let result = match self.text("Result").unwrap_or("success") {
+            _ if active == ActiveState::Failed && self.gave_up_restarting() => "start-limit-hit",
+            said => said,
+        };
         // `auto-restart`, and `auto-restart-queued` from version 254 on.
         let will_restart = sub.starts_with("auto-restart");
         let since = match active {
@@ -133,6 +144,20 @@ mod tests {
         assert_eq!(state("failed", "failed", "exit-code").since_ms, 1_000);
         let restarting = state("activating", "auto-restart", "exit-code");
         assert!(restarting.will_restart && !restarting.stopped_on_purpose);
+    }
+
+    #[test]
+    fn a_crash_loop_that_ended_at_the_start_limit_is_told_by_its_counters() {
+        let asked = UnitName::parse("web.service").unwrap();
+        let mut looping = properties("failed", "failed", "exit-code");
+        looping.unit.insert("StartLimitBurst".to_owned(), variant(3_u32));
+        looping.own.insert("Restart".to_owned(), variant("on-failure"));
+        assert_eq!(looping.state(&asked, 0, |_| 0).result, "start-limit-hit");
+        looping.unit.insert("StartLimitBurst".to_owned(), variant(5_u32));
+        assert_eq!(looping.state(&asked, 0, |_| 0).result, "exit-code");
+        looping.unit.insert("StartLimitBurst".to_owned(), variant(3_u32));
+        looping.own.insert("Restart".to_owned(), variant("no"));
+        assert_eq!(looping.state(&asked, 0, |_| 0).result, "exit-code");
     }
 
     #[test]

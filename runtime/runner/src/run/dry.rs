@@ -1,7 +1,5 @@
 //! The dry run: a remedy against a recording session, in a worker of its own. What it asked for is the plan.
 
-use std::time::Duration;
-
 use theriac_authority::authorise::{self, DryRunError};
 use theriac_authority::policy::{Facts, Setting};
 use theriac_journal::Durability;
@@ -154,12 +152,9 @@ pub(super) fn call(
     let limits = loaded.approved.manifest().limits;
     let mut worker = Worker::start(&parts.workers, slot_of(run))?;
     let time = limits.time.duration();
-    let longest_job = loaded.approved.manifest().grants.units.values().map(|grant| grant.job_timeout.duration()).max();
-    // The worker's own clock runs on while a job is waited for; ours does not, and is the one that counts.
-    let patience = time + longest_job.unwrap_or_default() * 4;
     let limits = WorkerLimits {
         memory: limits.memory.0,
-        time_ms: theriac_model::time::millis(patience),
+        time_ms: theriac_model::time::millis(time),
         host_calls: limits.host_calls,
         handles: limits.handles,
         log_bytes: u32::try_from(limits.log_bytes.0).unwrap_or(u32::MAX),

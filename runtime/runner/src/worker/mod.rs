@@ -55,6 +55,9 @@ pub enum WorkerError {
         #[source]
         source: io::Error,
     },
+    /// It could not raise its walls, and would not go on without them.
+    #[error("the worker ended itself: {sentence}")]
+    Walls { sentence: String },
     /// The conversation broke before the guest was reached.
     #[error("the worker went away while {during}")]
     Gone {
@@ -117,7 +120,8 @@ impl Worker {
         let mut worker = Self { child, stream: ours, engine: String::new(), walls: Vec::new() };
         match worker.receive(Instant::now() + START, "it started")? {
             FromWorker::Ready { engine, walls, .. } => (worker.engine, worker.walls) = (engine, walls),
-            FromWorker::Ended { .. } | FromWorker::Compiled { .. } | FromWorker::Chunk(_) | FromWorker::Loaded
+            FromWorker::Ended { sentence, .. } => return Err(WorkerError::Walls { sentence }),
+            FromWorker::Compiled { .. } | FromWorker::Chunk(_) | FromWorker::Loaded
             | FromWorker::Host(_) | FromWorker::Remediated(_) | FromWorker::Checked(_) => {
                 return Err(WorkerError::Protocol { during: "it started" });
             }
@@ -162,15 +166,9 @@ impl Worker {
 
     /// A compile-only worker that its own limits killed says nothing: its end is told by how it died.
     fn explain_death(&mut self, gone: WorkerError) -> Result<String, WorkerError> {
-        use std::os::unix::process::ExitStatusExt as _;
-        let status = self.child.try_wait().ok().flatten().or_else(|| {
-            self.kill();
-            self.child.wait().ok()
-        });
-        match status.and_then(|status| status.signal()) {
-            Some(signal) => Ok(format!("the component could not be compiled within the worker's limits (ended by signal {signal})")),
-            None => Err(gone),
-        }
+        self.kill();
+        let why = self.child.wait().ok().and_then(|status| limit_of(status));
+        why.map(|why| format!("the component could not be compiled within the worker's limits: {why}")).ok_or(gone)
     }
 
     /// Loads an artefact whose MAC was checked, linking only the listed imports.
@@ -224,12 +222,10 @@ impl Worker {
 
     /// How the worker died, for people.
     fn death(&mut self, error: &WorkerError) -> String {
-        use std::os::unix::process::ExitStatusExt as _;
-        match self.child.wait().ok().and_then(|status| status.signal()) {
-            // SIGSYS: it tried a system call outside its list.
-            Some(31) => "the worker was killed: it tried a system call that no remedy may make".to_owned(),
-            Some(9) => "the worker was killed: out of memory, or by an operator".to_owned(),
-            Some(signal) => format!("the worker was killed by signal {signal}"),
+        // It closed its socket, or is past its deadline: either way it has nothing more to say.
+        self.kill();
+        match self.child.wait().ok().and_then(|status| limit_of(status)) {
+            Some(why) => format!("the worker was ended: {why}"),
             None => format!("the worker ended without an answer: {error}"),
         }
     }
@@ -264,6 +260,19 @@ impl Drop for Worker {
 
 fn ended(reason: EndReason, sentence: String) -> Ending {
     Ending::Ended { reason, sentence }
+}
+
+/// The limit that ended a worker, by its signal or its exit code (`theriac-worker` documents them).
+fn limit_of(status: std::process::ExitStatus) -> Option<&'static str> {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.signal(), status.code()) {
+        (Some(libc::SIGSYS), _) => Some("it tried a system call that no remedy may make"),
+        (Some(libc::SIGXCPU), _) | (_, Some(75)) => Some("it used up its time"),
+        (Some(libc::SIGKILL), _) => Some("it was killed at a limit"),
+        (Some(_), _) => Some("it crashed"),
+        (None, Some(71)) => Some("it used up its memory"),
+        (None, _) => None,
+    }
 }
 
 /// A reader whose every read ends at the deadline.

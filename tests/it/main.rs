@@ -1,0 +1,13 @@
+//! The end-to-end tests: one binary, real parts.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and so do its helpers; what is not possible here is said on standard output"
+)]
+
+mod heal;
+mod host;
+mod neighbours;
+mod systemd_backend;
