@@ -16,6 +16,7 @@ use theriac_protocol::process::Identity;
 use theriac_protocol::trusted::{self, TrustedError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::agent_socket;
 use crate::clock::wall;
@@ -178,7 +179,7 @@ pub fn run(prepared: Prepared) -> Result<(), DaemonError> {
 }
 
 /// Puts the parts together and starts the servers, inside the runtime.
-fn assemble(prepared: Prepared) -> Result<Engine, DaemonError> {
+pub(crate) fn assemble(prepared: Prepared) -> Result<Engine, DaemonError> {
     let Prepared { layout, config, token, rules, cli, http } = prepared;
     let Reopened { inbox, open, unreported, next, last } = Inbox::open(&layout.agent().join("inbox"))?;
     let now = wall();
@@ -201,6 +202,7 @@ fn assemble(prepared: Prepared) -> Result<Engine, DaemonError> {
     let (asker, questions) = mpsc::channel(question::BACKLOG);
     let mut names = vec![host.clone()];
     let mut listen = None;
+    let mut servers = JoinSet::new();
     if let (Some(of), Some(http)) = (&config.listen, http) {
         names.extend(of.names.iter().cloned());
         names.extend(Some(of.address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()));
@@ -208,14 +210,13 @@ fn assemble(prepared: Prepared) -> Result<Engine, DaemonError> {
         let address = http.local_addr().map_err(system("can't listen"))?;
         listen = Some(address.to_string());
         let site = Site::new(asker.clone(), RunnerLink::new(socket.clone()), token, (address, names.clone()));
-        tokio::spawn(http::serve(http, Arc::new(site)));
+        servers.spawn(http::serve(http, Arc::new(site)));
     }
     if let (Some(beat), Some(client)) = (config.heartbeat, &client) {
-        tokio::spawn(heartbeat::beat(client.clone(), beat, asker.clone()));
+        servers.spawn(heartbeat::beat(client.clone(), beat, asker.clone()));
     }
-    let cli_asker = asker;
-    tokio::spawn(async move {
-        if let Err(error) = agent_socket::serve(cli, cli_asker).await {
+    servers.spawn(async move {
+        if let Err(error) = agent_socket::serve(cli, asker).await {
             tracing::error!(%error, "agent.sock can't be served");
         }
     });
@@ -232,6 +233,7 @@ fn assemble(prepared: Prepared) -> Result<Engine, DaemonError> {
         boot,
         listen,
         unreported,
+        servers,
     }))
 }
 

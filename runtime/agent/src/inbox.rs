@@ -309,4 +309,16 @@ mod tests {
         drop(first);
         assert!(Inbox::open_with(dir.path(), SMALL).is_ok());
     }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_and_what_fits_afterwards_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut inbox = Inbox::open_with(dir.path(), SMALL).unwrap().inbox;
+        let mut huge = incident("i-1");
+        huge.timeline = vec![(Timestamp(1), "x".repeat(100_000))];
+        assert!(inbox.keep(vec![Record::Incident { at: Timestamp(1), incident: Box::new(huge), next: 2 }]).is_err());
+        assert!(!inbox.is_writable() && inbox.newest(9).len() == 1, "people still see it");
+        inbox.keep(vec![snapshot(2, IncidentState::Opened)]).unwrap();
+        assert!(inbox.is_writable());
+    }
 }

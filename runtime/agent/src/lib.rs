@@ -8,6 +8,8 @@ mod clock;
 pub mod config;
 pub mod daemon;
 mod engine;
+#[cfg(test)]
+mod fake_runner;
 mod heartbeat;
 mod http;
 mod inbox;

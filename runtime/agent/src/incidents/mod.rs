@@ -4,6 +4,7 @@
 //! after everything that changed is on disk. It decides nothing that the runner would have to believe.
 
 mod course;
+mod ending;
 mod ladder;
 mod look;
 #[cfg(test)]
@@ -21,18 +22,18 @@ use theriac_model::id::{IncidentId, PlaybookName, RunId};
 use theriac_model::incident::{Incident, IncidentEvent, IncidentState};
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::signal::{Origin, Signal};
-use theriac_model::time::{Timestamp, millis};
+use theriac_model::time::Timestamp;
 
 use crate::senses::Senses;
 use course::Course;
+use ending::Ending;
+pub(crate) use ending::summary_of;
 pub(crate) use ladder::Answer;
 
 /// The condition has to be gone for this long before it counts as gone by itself: a value on the border flaps.
 const CALM: Duration = Duration::from_secs(10);
 /// After a restart, rules with a `for` need this long to find again what is still there.
 const RESTART_CALM: Duration = Duration::from_secs(90);
-/// A signal that outlives its healed incident this long is trouble of its own.
-const LEFTOVER: Duration = Duration::from_secs(300);
 /// A deploy, a backup or a restart that takes longer than this is not waited for.
 const INACTION_PATIENCE: Duration = Duration::from_secs(2 * 3600);
 /// How often the runner is asked about runs we heard nothing of.
@@ -320,42 +321,6 @@ impl Incidents {
         self.tell(id, What::Escalated, None, reason);
     }
 
-    fn close(&mut self, now: Timestamp, id: &IncidentId, ending: Ending, reason: String) {
-        let Some(escalated) = self.get(id).map(|incident| incident.state == IncidentState::Escalated) else { return };
-        if !self.step(now, id, IncidentEvent::Closed, Some(format!("closed: {reason}"))) {
-            return;
-        }
-        let course = self.courses.remove(id).unwrap_or_default();
-        self.changed.remove(id);
-        let Some(mut incident) = self.correlator.remove(id) else { return };
-        incident.closed = Some(now);
-        if ending == Ending::Settled {
-            self.leave_over(now, &incident);
-        }
-        let false_alarm = !escalated && !course.acted && incident.healed.is_none();
-        let summary = IncidentSummary { escalated, false_alarm, ..summary_of(&incident) };
-        if escalated || !course.told.is_empty() {
-            let news = News {
-                what: What::Over,
-                run: incident.runs.last().cloned(),
-                summary: reason,
-                incident: incident.clone(),
-            };
-            self.acts.push(Act::Tell(Box::new(news)));
-        }
-        self.acts.push(Act::Ended(Box::new(incident), summary));
-    }
-
-    /// Signals of an incident that is settled may be trouble of their own: another kind at once, the same kind when it stays.
-    fn leave_over(&mut self, now: Timestamp, incident: &Incident) {
-        let local = incident.signals.iter().filter(|signal| !signal.resolved && signal.origin == Origin::Local);
-        for signal in local {
-            let from = if signal.kind == incident.kind { now.after(LEFTOVER) } else { now };
-            let key = (signal.source.clone(), signal.target.to_string());
-            self.leftovers.insert(key, (signal.clone(), from));
-        }
-    }
-
     /// Moves an incident along its table. An illegal step is a bug of this loop: it is logged and changes nothing.
     fn step(&mut self, now: Timestamp, id: &IncidentId, event: IncidentEvent, line: Option<String>) -> bool {
         let Some(incident) = self.correlator.get_mut(id) else { return false };
@@ -399,32 +364,6 @@ impl Incidents {
             self.acts.push(Act::Tell(Box::new(News { what, incident, run, summary })));
         }
     }
-}
-
-/// How an incident ended, as far as it says itself: one that was handed over or gone by itself is known only at its end.
-pub(crate) fn summary_of(incident: &Incident) -> IncidentSummary {
-    let since = |at: Timestamp| millis(at.since(incident.onset));
-    IncidentSummary {
-        incident: incident.id.clone(),
-        kind: incident.kind,
-        target: incident.target.clone(),
-        detected_ms: since(incident.detected),
-        healed_ms: incident.healed.map(since),
-        stable_ms: incident.stable.map(since),
-        escalated: false,
-        false_alarm: incident.healed.is_none() && incident.runs.is_empty(),
-    }
-}
-
-/// How an incident ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// Every signal is over.
-    Gone,
-    /// It is meant to be so.
-    Meant,
-    /// The runner measured that it is well.
-    Settled,
 }
 
 const fn is_under_way(state: IncidentState) -> bool {

@@ -3,20 +3,25 @@
 //! After each thing, what changed goes to disk with one sync, and only then out: proposals, reports, notifications, the answer
 //! to whoever sent an alert. Asking the runner never blocks it: answers come back as things to take.
 
+mod outward;
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use theriac_analysis::alert::{Body, Here, Mapping, Meaning, Status};
 use theriac_model::catalog::Catalog;
 use theriac_model::id::IncidentId;
-use theriac_model::incident::{Incident, IncidentState};
+use theriac_model::incident::Incident;
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::signal::Signal;
 use theriac_model::time::Timestamp;
 use theriac_probe::HealthStreak;
-use theriac_protocol::agent::AgentStatus;
-use theriac_protocol::runner::{RunSummary, RunnerAnswer, RunnerEvent, RunnerRequest};
+use theriac_protocol::runner::{RunSummary, RunnerAnswer, RunnerEvent};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::clock::{chain, wall};
 use crate::heartbeat::tell_systemd;
@@ -34,9 +39,6 @@ const ANSWERS: usize = 256;
 const ALIVE: Duration = Duration::from_secs(60);
 /// Characters of a key from outside.
 const MAX_KEY: usize = 128;
-/// Ticks that may be missed before the self-test fails.
-const MISSED_TICKS: u32 = 5;
-const SLOWEST_TICK: Duration = Duration::from_secs(5);
 
 /// What the runner answered.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) listen: Option<String>,
     /// Incidents whose end the runner has not heard of.
     pub(crate) unreported: Vec<Incident>,
+    /// They end with the engine.
+    pub(crate) servers: JoinSet<()>,
 }
 
 /// The engine.
@@ -328,129 +332,6 @@ impl Engine {
         }
         for (incident, summary) in std::mem::take(&mut self.ended) {
             self.report(incident, summary);
-        }
-    }
-
-    fn perform(&mut self, act: Act) {
-        match act {
-            Act::Propose(proposal) => self.spawn(async move |link: &RunnerLink| {
-                let answer = link.ask(&RunnerRequest::Propose(proposal.clone())).await;
-                Some(Reply::Proposal(proposal, answer))
-            }),
-            Act::PassOver(proposal) => self.spawn(async move |link: &RunnerLink| {
-                // Refused, as it has to be: the runner's ladder has then seen this rung.
-                drop(link.ask(&RunnerRequest::Propose(proposal)).await);
-                None
-            }),
-            Act::AskRuns(incident) => self.spawn(async move |link: &RunnerLink| {
-                match link.ask(&RunnerRequest::Runs { incident: incident.clone() }).await {
-                    Ok(RunnerAnswer::Runs(runs)) => Some(Reply::Runs(incident, runs)),
-                    Ok(_) | Err(_) => None,
-                }
-            }),
-            Act::AskCatalog => self.ask_catalog(),
-            Act::NotActing(incident, inaction) => {
-                let request = RunnerRequest::NotActing {
-                    incident: incident.id,
-                    kind: incident.kind,
-                    target: incident.target,
-                    reason: inaction.reason.as_str().to_owned(),
-                    summary: inaction.summary,
-                };
-                self.spawn(async move |link: &RunnerLink| {
-                    if let Err(error) = link.ask(&request).await {
-                        tracing::debug!(error = chain(&error), "the runner did not hear of a decision to do nothing");
-                    }
-                    None
-                });
-            }
-            Act::Ended(incident, summary) => self.ended.push((*incident, summary)),
-            Act::Tell(news) => self.parts.notifier.tell(&news),
-        }
-    }
-
-    /// Tells the runner how an incident ended, until it has heard.
-    fn report(&mut self, incident: Incident, summary: IncidentSummary) {
-        let id = incident.id.clone();
-        if !self.parts.unreported.iter().any(|kept| kept.id == id) {
-            self.parts.unreported.push(incident);
-        }
-        self.spawn(async move |link: &RunnerLink| {
-            let answer = link.ask(&RunnerRequest::IncidentEnded(summary)).await;
-            Some(Reply::Reported(id, matches!(answer, Ok(RunnerAnswer::Noted))))
-        });
-    }
-
-    fn report_again(&mut self) {
-        for incident in std::mem::take(&mut self.parts.unreported) {
-            let summary = crate::incidents::summary_of(&incident);
-            self.report(incident, summary);
-        }
-    }
-
-    fn ask_catalog(&mut self) {
-        self.wants_catalog = false;
-        self.spawn(async move |link: &RunnerLink| match link.ask(&RunnerRequest::Catalog).await {
-            Ok(RunnerAnswer::Catalog(catalog)) => Some(Reply::Catalog(Some(catalog))),
-            Ok(_) | Err(_) => Some(Reply::Catalog(None)),
-        });
-    }
-
-    /// Asks the runner beside the engine; the reply comes back as a thing to take.
-    fn spawn(&self, asking: impl AsyncFnOnce(&RunnerLink) -> Option<Reply> + 'static) {
-        let (link, replies) = (Arc::clone(&self.parts.link), self.replies.0.clone());
-        tokio::task::spawn_local(async move {
-            if let Some(reply) = asking(&link).await {
-                // The engine is gone: nobody wants it.
-                drop(replies.send(reply).await);
-            }
-        });
-    }
-
-    fn counts(&self) -> Counts {
-        let open = self.parts.incidents.open();
-        let escalated = open.filter(|incident| incident.state == IncidentState::Escalated).count();
-        Counts {
-            open: self.parts.incidents.open().count() as u64,
-            escalated: escalated as u64,
-            series: self.parts.senses.series() as u64,
-            dropped: self.parts.incidents.dropped(),
-            armed: self.parts.senses.armed() as u64,
-            disarmed: self.parts.senses.disarmed().len() as u64,
-            connected: self.connected,
-            inbox: self.parts.inbox.is_writable(),
-            uptime_s: self.started.elapsed().as_secs(),
-            ..self.counts
-        }
-    }
-
-    fn status(&self) -> AgentStatus {
-        AgentStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_s: self.started.elapsed().as_secs(),
-            runner_connected: self.connected,
-            series: u32::try_from(self.parts.senses.series()).unwrap_or(u32::MAX),
-            open_incidents: u32::try_from(self.parts.incidents.open().count()).unwrap_or(u32::MAX),
-            disarmed: self.parts.senses.disarmed().to_vec(),
-            listen: self.parts.listen.clone(),
-        }
-    }
-
-    /// The runner is there, samples are fresh, the inbox takes, the rules separate.
-    fn self_test(&self) -> Result<(), String> {
-        let patience = (self.every * MISSED_TICKS).max(SLOWEST_TICK);
-        if !self.connected {
-            return Err("the runner can't be reached".to_owned());
-        }
-        if self.parts.senses.ticked().is_none_or(|at| wall().since(at) > patience) {
-            return Err("the samples are old".to_owned());
-        }
-        if !self.parts.inbox.is_writable() {
-            return Err("the inbox can't be written".to_owned());
-        }
-        match self.parts.senses.disarmed().first() {
-            Some(reason) => Err(reason.clone()),
-            None => Ok(()),
         }
     }
 }

@@ -1,0 +1,90 @@
+//! What goes out: proposals and reports to the runner, notifications to people. Called only after everything is on disk.
+
+use std::sync::Arc;
+
+use theriac_model::incident::Incident;
+use theriac_model::record::IncidentSummary;
+use theriac_protocol::runner::{RunnerAnswer, RunnerRequest};
+
+use super::{Engine, Reply};
+use crate::clock::chain;
+use crate::incidents::{Act, summary_of};
+use crate::runner_link::RunnerLink;
+
+impl Engine {
+    pub(super) fn perform(&mut self, act: Act) {
+        match act {
+            Act::Propose(proposal) => self.spawn(async move |link: &RunnerLink| {
+                let answer = link.ask(&RunnerRequest::Propose(proposal.clone())).await;
+                Some(Reply::Proposal(proposal, answer))
+            }),
+            Act::PassOver(proposal) => self.spawn(async move |link: &RunnerLink| {
+                // Refused, as it has to be: the runner's ladder has then seen this rung.
+                drop(link.ask(&RunnerRequest::Propose(proposal)).await);
+                None
+            }),
+            Act::AskRuns(incident) => self.spawn(async move |link: &RunnerLink| {
+                match link.ask(&RunnerRequest::Runs { incident: incident.clone() }).await {
+                    Ok(RunnerAnswer::Runs(runs)) => Some(Reply::Runs(incident, runs)),
+                    Ok(_) | Err(_) => None,
+                }
+            }),
+            Act::AskCatalog => self.ask_catalog(),
+            Act::NotActing(incident, inaction) => {
+                let request = RunnerRequest::NotActing {
+                    incident: incident.id,
+                    kind: incident.kind,
+                    target: incident.target,
+                    reason: inaction.reason.as_str().to_owned(),
+                    summary: inaction.summary,
+                };
+                self.spawn(async move |link: &RunnerLink| {
+                    if let Err(error) = link.ask(&request).await {
+                        tracing::debug!(error = chain(&error), "the runner did not hear of a decision to do nothing");
+                    }
+                    None
+                });
+            }
+            Act::Ended(incident, summary) => self.ended.push((*incident, summary)),
+            Act::Tell(news) => self.parts.notifier.tell(&news),
+        }
+    }
+
+    /// Tells the runner how an incident ended, until it has heard.
+    pub(super) fn report(&mut self, incident: Incident, summary: IncidentSummary) {
+        let id = incident.id.clone();
+        if !self.parts.unreported.iter().any(|kept| kept.id == id) {
+            self.parts.unreported.push(incident);
+        }
+        self.spawn(async move |link: &RunnerLink| {
+            let answer = link.ask(&RunnerRequest::IncidentEnded(summary)).await;
+            Some(Reply::Reported(id, matches!(answer, Ok(RunnerAnswer::Noted))))
+        });
+    }
+
+    pub(super) fn report_again(&mut self) {
+        for incident in std::mem::take(&mut self.parts.unreported) {
+            let summary = summary_of(&incident);
+            self.report(incident, summary);
+        }
+    }
+
+    pub(super) fn ask_catalog(&mut self) {
+        self.wants_catalog = false;
+        self.spawn(async move |link: &RunnerLink| match link.ask(&RunnerRequest::Catalog).await {
+            Ok(RunnerAnswer::Catalog(catalog)) => Some(Reply::Catalog(Some(catalog))),
+            Ok(_) | Err(_) => Some(Reply::Catalog(None)),
+        });
+    }
+
+    /// Asks the runner beside the engine; the reply comes back as a thing to take.
+    fn spawn(&self, asking: impl AsyncFnOnce(&RunnerLink) -> Option<Reply> + 'static) {
+        let (link, replies) = (Arc::clone(&self.parts.link), self.replies.0.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(reply) = asking(&link).await {
+                // The engine is gone: nobody wants it.
+                drop(replies.send(reply).await);
+            }
+        });
+    }
+}
