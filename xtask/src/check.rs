@@ -5,7 +5,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::build;
-use crate::run::{cargo, root, run};
+use crate::run::{cargo, root, run as run_command};
 
 /// What to leave out.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub(crate) struct Options {
 
 fn run_step(name: &str, command: &mut Command) -> anyhow::Result<()> {
     eprintln!("── {name}");
-    run(command)
+    run_command(command)
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
