@@ -146,6 +146,18 @@ pub struct Uids {
     pub worker: Vec<u32>,
 }
 
+impl Uids {
+    /// For `theriac up` as root without `[uids]`: numbers that systemd and the distributions leave to nobody (60706 to 61183).
+    pub fn built_in() -> Self {
+        Self { agent: 61_101, courier_net: 61_102, worker: vec![61_103, 61_104, 61_105, 61_106] }
+    }
+
+    /// Every one of them.
+    pub fn all(&self) -> impl Iterator<Item = u32> {
+        [self.agent, self.courier_net].into_iter().chain(self.worker.iter().copied())
+    }
+}
+
 const TOP_KEYS: &[&str] = &[
     "mode",
     "deploy_locks",

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use theriac_courier::config::CourierConfig;
 use theriac_protocol::layout::Layout;
-use theriac_protocol::process::Identity;
+use theriac_protocol::process::{Identity, die_with_parent};
 
 /// Speaks foreign protocols for the runner.
 #[derive(Debug, Parser)]
@@ -36,11 +36,17 @@ struct NetArgs {
     /// See --uid.
     #[arg(long, requires = "uid")]
     gid: Option<u32>,
+    /// End with the process that started this one.
+    #[arg(long)]
+    die_with_parent: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let Args { kind: Kind::Net(args) } = Args::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    if args.die_with_parent {
+        die_with_parent().context("asking to end with the parent")?;
+    }
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init();
     let identity = args.uid.zip(args.gid).map(|(uid, gid)| Identity { uid, gid });
     let layout = Layout { config: args.config, state: args.state };
     let path = layout.config.join("courier-net.toml");

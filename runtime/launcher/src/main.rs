@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use theriac_launcher::config::LauncherConfig;
 use theriac_protocol::layout::Layout;
-use theriac_protocol::process::{Identity, drop_privileges};
+use theriac_protocol::process::{Identity, die_with_parent, drop_privileges};
 
 /// Runs the services of launcher.toml where there is no systemd.
 #[derive(Debug, Parser)]
@@ -24,11 +24,17 @@ struct Args {
     /// See --uid.
     #[arg(long, requires = "uid")]
     gid: Option<u32>,
+    /// End with the process that started this one.
+    #[arg(long)]
+    die_with_parent: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    if args.die_with_parent {
+        die_with_parent().context("asking to end with the parent")?;
+    }
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init();
     let identity = args.uid.zip(args.gid).map(|(uid, gid)| Identity { uid, gid });
     drop_privileges(identity).context("dropping privileges")?;
     let layout = Layout { config: args.config, state: args.state };

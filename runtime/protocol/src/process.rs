@@ -14,9 +14,12 @@ pub struct Identity {
 
 /// Becomes the user for good, gains no privileges by any later exec, and can't be traced or dumped by its peers.
 ///
-/// Call it while the process has one thread. `None` keeps the present user and still does the rest.
+/// Call it while the process has one thread. `None` keeps the present user and still does the rest. What
+/// [`die_with_parent`] asked for still holds afterwards.
 #[expect(unsafe_code, reason = "set*id for the whole process and prctl have no safe wrapper")]
 pub fn drop_privileges(identity: Option<Identity>) -> io::Result<()> {
+    // The kernel forgets it when the user changes.
+    let death = rustix::process::parent_process_death_signal()?;
     if let Some(Identity { uid, gid }) = identity {
         // SAFETY: plain system calls without pointers, but for setgroups, which reads zero elements.
         let dropped = unsafe {
@@ -30,10 +33,24 @@ pub fn drop_privileges(identity: Option<Identity>) -> io::Result<()> {
     }
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    rustix::process::set_parent_process_death_signal(death)?;
     Ok(())
 }
 
-/// Asks the kernel to end this process when its parent dies, however the parent dies.
+/// Whether this process may become that user: it is root, and its user namespace knows the number.
+pub fn may_become(uid: u32) -> bool {
+    let known = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) => uid >= first && uid - first < count,
+            (_, _, _) => false,
+        }
+    };
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    rustix::process::geteuid().is_root() && map.lines().any(known)
+}
+
+/// Asks the kernel to end this process when its parent dies, however the parent dies. Call it first of all.
 pub fn die_with_parent() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     Ok(())

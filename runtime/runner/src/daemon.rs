@@ -55,6 +55,8 @@ pub struct Settings {
     pub layout: Layout,
     /// The worker binary.
     pub worker: PathBuf,
+    /// Where runner.toml has no `[uids]`, the built-in ones hold.
+    pub distinct_users: bool,
 }
 
 /// Why the runner did not start, or stopped.
@@ -111,7 +113,10 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     let layout = &settings.layout;
     make_directories(layout)?;
-    let rules = Rules::read(layout)?;
+    let mut rules = Rules::read(layout)?;
+    if settings.distinct_users {
+        rules.host.uids.get_or_insert_with(Uids::built_in);
+    }
     let (book, entries) = open_book(layout, &rules)?;
     let book = Arc::new(book);
     // From here on no inet socket can be made, by us or by anything we start.

@@ -20,6 +20,12 @@ struct Arguments {
     /// The worker binary; beside this one unless given.
     #[arg(long)]
     worker: Option<PathBuf>,
+    /// Where runner.toml has no [uids], take the built-in users instead of sharing root's.
+    #[arg(long)]
+    distinct_users: bool,
+    /// End with the process that started this one.
+    #[arg(long)]
+    die_with_parent: bool,
     /// For crash tests: kill this process at the named point.
     #[cfg(feature = "crash-points")]
     #[arg(long)]
@@ -28,7 +34,10 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    if arguments.die_with_parent {
+        theriac_protocol::process::die_with_parent().context("asking to end with the parent")?;
+    }
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init();
     #[cfg(feature = "crash-points")]
     if let Some(point) = &arguments.crash_at {
         anyhow::ensure!(theriac_runner::crash::arm(point), "there is no crash point `{point}`");
@@ -38,6 +47,6 @@ fn main() -> anyhow::Result<()> {
         None => std::env::current_exe().context("finding the worker beside the runner")?.with_file_name("theriac-worker"),
     };
     let layout = Layout { config: arguments.config, state: arguments.state };
-    daemon::run(&Settings { layout, worker })?;
+    daemon::run(&Settings { layout, worker, distinct_users: arguments.distinct_users })?;
     Ok(())
 }
