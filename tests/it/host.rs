@@ -127,11 +127,12 @@ impl Host {
 
     /// Starts the runner and waits until it answers, or until it is gone.
     pub(crate) fn start_runner(&mut self, args: &[&str]) {
-        let _stale = fs::remove_file(self.layout.socket(Socket::Runner));
         self.runner = Some(self.spawn("theriac-runner", args));
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            if UnixStream::connect(self.layout.socket(Socket::Runner)).is_ok() || self.runner_is_gone() {
+            let listens = |socket| UnixStream::connect(self.layout.socket(socket)).is_ok();
+            // The operator's socket is the last that it opens.
+            if (listens(Socket::Runner) && listens(Socket::Operator)) || self.runner_is_gone() {
                 return;
             }
             pause();
@@ -183,6 +184,30 @@ impl Host {
     /// Proposes the rung and returns the answer.
     pub(crate) fn propose(&self, proposal: &Proposal) -> RunnerAnswer {
         self.ask(&RunnerRequest::Propose(Box::new(proposal.clone())))
+    }
+
+    /// Proposes to a runner that may die of it.
+    pub(crate) fn try_propose(&self, proposal: &Proposal) -> anyhow::Result<RunnerAnswer> {
+        ask(&self.layout.socket(Socket::Runner), &RunnerRequest::Propose(Box::new(proposal.clone())))
+    }
+
+    /// Where the proposal's run is, if there is one and the runner answers.
+    pub(crate) fn try_state(&self, proposal: &Proposal) -> Option<RunState> {
+        let request = RunnerRequest::Runs { incident: proposal.incident.clone() };
+        match ask(&self.layout.socket(Socket::Runner), &request) {
+            Ok(RunnerAnswer::Runs(runs)) => runs.first().map(|run| run.state),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// The auditor's view of what the runner wrote.
+    pub(crate) fn verify_ledger(&self) {
+        let runner = self.layout.runner();
+        let key = theriac_authority::key::HostKey::open(&runner.join("keys/ledger.key")).unwrap();
+        let key = theriac_journal::ledger::VerifierKey::parse(&key.signer().public().to_string()).unwrap();
+        let report = theriac_journal::ledger::audit::verify(&runner.join("journal"), &runner.join("ledger"), &key, theriac_journal::ledger::audit::Options::default());
+        assert!(report.finding.is_none(), "{:?}", report.finding);
+        assert!(report.records > 0);
     }
 
     /// Proposes, and waits until the run is over.

@@ -7,7 +7,10 @@
     reason = "a test fails by panicking, and so do its helpers; what is not possible here is said on standard output"
 )]
 
+mod crash;
+mod deny;
 mod heal;
 mod host;
 mod neighbours;
+mod person;
 mod systemd_backend;

@@ -4,6 +4,12 @@
 
 /// Every point there is. A test compares this list with the calls in the source.
 pub const CRASH_POINTS: &[&str] = &[
+    "run.reserved",
+    "run.planned",
+    "run.running",
+    "run.verifying",
+    "run.healed",
+    "run.undoing",
     "gate.before-intent",
     "gate.after-intent",
     "gate.after-apply",

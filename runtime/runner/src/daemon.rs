@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use theriac_authority::guardrail::FoldError;
 use theriac_authority::host::{HostConfig, Uids};
 use theriac_authority::key::{HostKey, KeyError};
@@ -128,10 +130,12 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     let every = parts.rules().host.timing.sample_every.duration();
     parts.observer.start(every).map_err(system("starting the observer"))?;
     let events = follow_launcher(&parts).map_err(system("listening to the launcher"))?;
+    // Before anybody can reach us: a request to stop must never find the default action, which leaves no last record.
+    let signals = Signals::new([SIGTERM, SIGINT]).map_err(system("listening to signals"))?;
     listen(&parts)?;
     tracing::info!(epoch = parts.book.epoch(), resumed, mode = parts.rules().host.mode.as_str(), "the runner is ready");
     notify(&[sd_notify::NotifyState::Ready]);
-    let ended = wait_for_the_end(&parts);
+    let ended = wait_for_the_end(&parts, signals);
     drop(events);
     parts.observer.stop();
     ended
@@ -319,9 +323,7 @@ fn listen(parts: &Arc<Parts>) -> Result<(), DaemonError> {
 }
 
 /// Until SIGTERM or SIGINT, or until the journal fails. Tells systemd's watchdog that the book still answers.
-fn wait_for_the_end(parts: &Parts) -> Result<(), DaemonError> {
-    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
-        .map_err(system("listening to signals"))?;
+fn wait_for_the_end(parts: &Parts, mut signals: Signals) -> Result<(), DaemonError> {
     loop {
         if parts.book.is_broken() {
             return Err(DaemonError::Write(WriteError { source: io::Error::other("see the log above") }));

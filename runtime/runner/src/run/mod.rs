@@ -22,6 +22,7 @@ use theriac_model::record::{Action, Decision, Proposal, Record};
 use theriac_model::run::{RunEvent, RunState};
 use theriac_model::verdict::{Measurement, Phase, Verdict};
 
+use crate::crash::crash_point;
 use crate::book::{Answer, Reserved, StepError};
 use crate::parts::Parts;
 use crate::remedies::{Loaded, chain};
@@ -148,16 +149,19 @@ impl Attempt {
     }
 
     fn go(&self) -> Result<(), RunError> {
+        crash_point("run.reserved");
         let Some(before) = self.measure()? else { return Ok(()) };
         let remedies = self.parts.remedies();
         let Some(loaded) = remedies.get(&self.proposal.remedy) else {
             return self.step(RunEvent::Refused, "the remedy is no longer loaded");
         };
         let Some(plan) = self.plan(loaded, &before)? else { return Ok(()) };
+        crash_point("run.planned");
         let Some(warrant) = self.authorise(loaded, plan, &before)? else { return Ok(()) };
         if !self.begin()? {
             return Ok(());
         }
+        crash_point("run.running");
         if self.perform(loaded, &warrant, &before)? {
             self.verify(&before, Some((loaded, &warrant)), false)
         } else {
@@ -329,6 +333,7 @@ impl Attempt {
         opinion_of: Option<(&Loaded, &Warrant)>,
         healed_before: bool,
     ) -> Result<(), RunError> {
+        crash_point("run.verifying");
         let timing = self.rules.host.timing;
         let cancelled = || self.parts.book.is_broken();
         let verification = Verification {
@@ -349,6 +354,7 @@ impl Attempt {
                 return self.take_back(finding.verdict);
             }
         }
+        crash_point("run.healed");
         let lasting = self.rung.stable_for.unwrap_or(timing.stable_for).duration();
         let finding = verification.stable(lasting, timing.sample_every.duration());
         if !self.note_verdict(Phase::Stable, &finding)? {
@@ -386,6 +392,7 @@ impl Attempt {
 
     /// Puts the effects back, newest first.
     pub(crate) fn take_back(&self, verdict: Verdict) -> Result<(), RunError> {
+        crash_point("run.undoing");
         let entries = recovery::entries_of(&self.parts.book, &self.run)?;
         let outcomes = undo::take_back(&self.parts.world, &self.run, &entries, verdict)?;
         let unsettled: Vec<String> =

@@ -124,7 +124,7 @@ impl FileChange {
         if names > 1 || (names == 0) != self.entry.via.is_some() {
             return Err(self.denial(DenialCause::Conflict, "one-link"));
         }
-        bound.admits_age(path, verb, Duration::from_secs(state::age(&found.meta)))?;
+        bound.admits_age(path, verb, Duration::from_secs(state::age(&found.meta, scene.world.senses.now())))?;
         let used = used(scene, self.entry.identity);
         bound.admits_use(path, verb, used)?;
         let newer = newer(scene, bound, &self.entry)?;

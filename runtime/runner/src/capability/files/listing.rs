@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dir, FileType};
 use theriac_model::call::Filter;
+use theriac_model::time::Timestamp;
 
 use super::place::{Identity, PlaceError, Root};
 use super::state;
@@ -42,14 +43,16 @@ impl From<theriac_model::call::Order> for Order {
 /// What a walk leaves out, and how it orders what it keeps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
+    /// What ages are counted from.
+    pub(crate) now: Timestamp,
     pub(crate) min_age_s: u64,
     pub(crate) min_bytes: u64,
     pub(crate) order: Order,
 }
 
-impl From<Filter> for Wanted {
-    fn from(filter: Filter) -> Self {
-        Self { min_age_s: filter.min_age_s, min_bytes: filter.min_bytes, order: filter.order.into() }
+impl Wanted {
+    pub(crate) fn of(filter: Filter, now: Timestamp) -> Self {
+        Self { now, min_age_s: filter.min_age_s, min_bytes: filter.min_bytes, order: filter.order.into() }
     }
 }
 
@@ -95,7 +98,7 @@ pub(crate) fn walk(
             match kind(root, entry.file_type(), &below) {
                 Kind::Directory if depth < MAX_DEPTH => pending.push((below, depth + 1)),
                 Kind::Regular if lets_through(&below) => {
-                    kept.extend(candidate(root, below).filter(|found| passes(found, wanted) && !skip(found.identity)));
+                    kept.extend(candidate(root, below, wanted.now).filter(|found| passes(found, wanted) && !skip(found.identity)));
                 }
                 Kind::Directory | Kind::Regular | Kind::Other => {}
             }
@@ -134,7 +137,7 @@ fn join(dir: &Path, name: &[u8]) -> PathBuf {
     if dir == Path::new(".") { PathBuf::from(name) } else { dir.join(name) }
 }
 
-fn candidate(root: &Root, below: PathBuf) -> Option<Candidate> {
+fn candidate(root: &Root, below: PathBuf, now: Timestamp) -> Option<Candidate> {
     let meta = root.find(&below).ok()?.meta;
     let touched = (meta.mtime(), meta.mtime_nsec()).max((meta.ctime(), meta.ctime_nsec()));
     Some(Candidate {
@@ -142,7 +145,7 @@ fn candidate(root: &Root, below: PathBuf) -> Option<Candidate> {
         identity: Identity::of(&meta),
         allocated: state::allocated(&meta),
         touched,
-        age: state::age(&meta),
+        age: state::age(&meta, now),
     })
 }
 

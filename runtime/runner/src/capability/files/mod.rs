@@ -193,7 +193,8 @@ fn newer(scene: &mut Scene<'_>, bound: &BoundDir, entry: &Entry) -> Result<u32, 
     }
     if !scene.newest.contains_key(&entry.label) {
         let root = root(scene, &entry.label)?;
-        let all = listing::Wanted { min_age_s: 0, min_bytes: 0, order: listing::Order::NewestFirst };
+        let now = scene.world.senses.now();
+        let all = listing::Wanted { now, min_age_s: 0, min_bytes: 0, order: listing::Order::NewestFirst };
         let walked = listing::walk(&root, all, &|path| bound.shows(path), &|_| false)
             .map_err(|error| entry.lost(FilesVerb::List, &error))?;
         let kept = walked.into_iter().take(bound.keep_newest as usize).map(|found| found.identity).collect();

@@ -23,7 +23,7 @@ pub(super) fn list(scene: &mut Scene<'_>, bound: &BoundDir, filter: Filter, curs
     let root = root(scene, &bound.label)?;
     if cursor == 0 {
         let walked =
-            listing::walk(&root, filter.into(), &|path| bound.shows(path), &|file| scene.overlay.is_gone(file));
+            listing::walk(&root, listing::Wanted::of(filter, scene.world.senses.now()), &|path| bound.shows(path), &|file| scene.overlay.is_gone(file));
         let walked = walked.map_err(|error| {
             Denial::new(DenialCause::Failed, &bound.label, "io", format!("list {}: {error}", bound.dir))
         })?;
@@ -94,7 +94,7 @@ pub(super) fn stat(scene: &mut Scene<'_>, entry: &Entry) -> Result<Reply, Denial
     Ok(Reply::Stat(FileInfo {
         size: assumed.unwrap_or_else(|| meta.size()),
         allocated: assumed.map_or_else(|| state::allocated(&meta), |size| size.min(state::allocated(&meta))),
-        age_s: if assumed.is_some() { 0 } else { state::age(&meta) },
+        age_s: if assumed.is_some() { 0 } else { state::age(&meta, scene.world.senses.now()) },
         links: u32::try_from(meta.nlink()).unwrap_or(u32::MAX),
         open: used != Use::Closed,
         deleted: entry.via.is_some(),

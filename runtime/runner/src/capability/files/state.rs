@@ -5,12 +5,12 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, fchown};
-use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Timespec, Timestamps, XattrFlags};
 use sha2::{Digest as _, Sha256};
 use theriac_model::effect::FileState;
 use theriac_model::id::Digest;
+use theriac_model::time::Timestamp;
 use theriac_model::units::Blob;
 
 /// Read and written at once.
@@ -124,10 +124,9 @@ pub(crate) fn same(a: &FileState, b: &FileState) -> bool {
 }
 
 /// Seconds since the younger of mtime and ctime: a file whose mtime was set to 1970 is as young as that change.
-pub(crate) fn age(meta: &Metadata) -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+pub(crate) fn age(meta: &Metadata, now: Timestamp) -> u64 {
     let youngest = meta.mtime().max(meta.ctime());
-    now.saturating_sub(u64::try_from(youngest).unwrap_or(0))
+    (now.0 / 1000).saturating_sub(u64::try_from(youngest).unwrap_or(0))
 }
 
 /// Bytes of blocks it holds.
