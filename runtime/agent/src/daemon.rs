@@ -33,6 +33,8 @@ use crate::senses::Senses;
 
 /// The longest configuration file.
 const MAX_FILE: u64 = 1 << 20;
+/// An id is a day and a number.
+const SECONDS_OF_A_DAY: u64 = 86_400;
 /// `run/agent.sock` is for our user and root.
 const SOCKET_MODE: u32 = 0o600;
 
@@ -183,6 +185,8 @@ pub(crate) fn assemble(prepared: Prepared) -> Result<Engine, DaemonError> {
     let Prepared { layout, config, token, rules, cli, http } = prepared;
     let Reopened { inbox, open, unreported, next, last } = Inbox::open(&layout.agent().join("inbox"))?;
     let now = wall();
+    // Also where the inbox was lost or could not be written: an id that the runner knows from before would get its old runs.
+    let next = next.max(now.0 / 1_000 % SECONDS_OF_A_DAY);
     let boot = boot_id();
     let outage = Outage::between(last, now, &boot);
     if let Some(outage) = &outage {

@@ -68,9 +68,8 @@ impl FakeRunner {
 
     /// The next proposal.
     pub(crate) async fn proposal(&mut self) -> Proposal {
-        let proposal = |request: &RunnerRequest| match request {
-            RunnerRequest::Propose(proposal) => Some((**proposal).clone()),
-            _ => None,
+        let proposal = |request: &RunnerRequest| {
+            if let RunnerRequest::Propose(proposal) = request { Some((**proposal).clone()) } else { None }
         };
         self.next(proposal).await
     }
@@ -119,10 +118,11 @@ async fn converse(mut stream: UnixStream, shared: Rc<Shared>) {
         }
         let follows = matches!(message, RunnerRequest::Subscribe);
         drop(shared.asked.send(message));
-        while follows {
-            let Ok(event) = events.recv().await else { return };
-            if write(&mut stream, &Frame { epoch: 1, id: 0, message: event }).await.is_err() {
-                return;
+        if follows {
+            while let Ok(message) = events.recv().await {
+                if write(&mut stream, &Frame { epoch: 1, id: 0, message }).await.is_err() {
+                    return;
+                }
             }
         }
     }

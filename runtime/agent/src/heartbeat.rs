@@ -15,17 +15,21 @@ pub(crate) async fn beat(client: reqwest::Client, heartbeat: Heartbeat, asker: A
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match ask(&asker, Question::SelfTest).await {
-            Some(Ok(())) => {
-                let called = client.get(&heartbeat.url).send().await.and_then(reqwest::Response::error_for_status);
-                if let Err(error) = called {
-                    // The URL may hold a secret: it is never logged.
-                    tracing::warn!(error = chain(&error.without_url()), "the heartbeat was not taken");
-                }
+        beat_once(&client, &heartbeat.url, &asker).await;
+    }
+}
+
+async fn beat_once(client: &reqwest::Client, url: &str, asker: &Asker) {
+    match ask(asker, Question::SelfTest).await {
+        Some(Ok(())) => {
+            let called = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+            if let Err(error) = called {
+                // The URL may hold a secret: it is never logged.
+                tracing::warn!(error = chain(&error.without_url()), "the heartbeat was not taken");
             }
-            Some(Err(reason)) => tracing::warn!(reason, "no heartbeat: the self-test failed"),
-            None => tracing::warn!("no heartbeat: the agent is too busy for its self-test"),
         }
+        Some(Err(reason)) => tracing::warn!(reason, "no heartbeat: the self-test failed"),
+        None => tracing::warn!("no heartbeat: the agent is too busy for its self-test"),
     }
 }
 
@@ -33,5 +37,42 @@ pub(crate) async fn beat(client: reqwest::Client, heartbeat: Heartbeat, asker: A
 pub(crate) fn tell_systemd(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "sd_notify failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_beats_while_the_self_test_passes_and_is_silent_otherwise() {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/beat", elsewhere.local_addr().unwrap());
+        let (asker, mut questions) = mpsc::channel(2);
+        tokio::spawn(async move {
+            let mut well = false;
+            while let Some(Question::SelfTest(reply)) = questions.recv().await {
+                reply.send(if well { Ok(()) } else { Err("the samples are old".to_owned()) }).unwrap();
+                well = true;
+            }
+        });
+        let client = crate::notify::client().unwrap();
+        beat_once(&client, &url, &asker).await;
+        let silent =
+            std::future::poll_fn(|context| std::task::Poll::Ready(elsewhere.poll_accept(context).is_pending())).await;
+        assert!(silent, "the first self-test failed");
+        let called = async {
+            let (mut stream, _) = elsewhere.accept().await.unwrap();
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            head
+        };
+        let (head, ()) = tokio::join!(called, beat_once(&client, &url, &asker));
+        assert_eq!(&head, b"GET /beat");
     }
 }

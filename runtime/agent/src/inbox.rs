@@ -4,7 +4,7 @@
 //! whole, so that the newest one of an incident is all that counts. When the disk fails, healing goes on without memory (a full
 //! disk is one of the faults to heal), and alerts are turned away.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use theriac_journal::log::AppendError;
 use theriac_journal::segment::{Durability, OpenError, Options};
 use theriac_model::id::IncidentId;
 use theriac_model::incident::{Incident, IncidentState};
+use theriac_model::record::IncidentSummary;
 use theriac_model::time::Timestamp;
 
 use crate::clock::chain;
@@ -34,7 +35,9 @@ pub(crate) enum Record {
     Alert { at: Timestamp, key: AlertKey, meaning: String },
     /// An incident as it is now; `next` is the number of the next one, so that ids are never given twice.
     Incident { at: Timestamp, incident: Box<Incident>, next: u64 },
-    /// The runner has heard how an incident ended.
+    /// How an incident ended; the runner is still to be told.
+    Ended { at: Timestamp, summary: IncidentSummary },
+    /// The runner has heard of it.
     Reported { at: Timestamp, incident: IncidentId },
     /// The agent was alive.
     Alive { at: Timestamp, boot: String },
@@ -64,7 +67,7 @@ pub(crate) struct Inbox {
 struct Kept {
     incidents: BTreeMap<IncidentId, Incident>,
     closed: VecDeque<IncidentId>,
-    unreported: BTreeSet<IncidentId>,
+    unreported: BTreeMap<IncidentId, IncidentSummary>,
     alerts: BTreeMap<AlertKey, (Timestamp, String)>,
     alert_order: VecDeque<AlertKey>,
     next: u64,
@@ -78,8 +81,8 @@ pub(crate) struct Reopened {
     pub(crate) inbox: Inbox,
     /// Incidents that are not closed.
     pub(crate) open: Vec<Incident>,
-    /// Closed ones whose end the runner has not heard of.
-    pub(crate) unreported: Vec<Incident>,
+    /// Ends the runner has not heard of.
+    pub(crate) unreported: Vec<IncidentSummary>,
     /// The number of the next incident.
     pub(crate) next: u64,
     /// The last record's time, and the boot it was written in.
@@ -101,7 +104,7 @@ impl Inbox {
         }
         let open =
             kept.incidents.values().filter(|incident| incident.state != IncidentState::Closed).cloned().collect();
-        let unreported = kept.unreported.iter().filter_map(|id| kept.incidents.get(id)).cloned().collect();
+        let unreported = kept.unreported.values().cloned().collect();
         let (next, last) = (kept.next.max(1), kept.last.map(|at| (at, kept.boot.clone())));
         Ok(Reopened { inbox: Self { log: replayed.log, kept, compacted, failed: None }, open, unreported, next, last })
     }
@@ -164,8 +167,8 @@ impl Inbox {
         let incidents = closed_first.filter_map(|id| self.kept.incidents.get(id));
         let mut records: Vec<Record> =
             incidents.map(|incident| Record::Incident { at, incident: Box::new(incident.clone()), next }).collect();
-        let reported = self.kept.closed.iter().filter(|id| !self.kept.unreported.contains(*id));
-        records.extend(reported.map(|id| Record::Reported { at, incident: id.clone() }));
+        let unreported = self.kept.unreported.values().cloned();
+        records.extend(unreported.map(|summary| Record::Ended { at, summary }));
         let alert = |key: &AlertKey| {
             let (at, meaning) = self.kept.alerts.get(key)?;
             Some(Record::Alert { at: *at, key: key.clone(), meaning: meaning.clone() })
@@ -211,6 +214,10 @@ impl Kept {
                 self.next = self.next.max(next);
                 self.fold_incident(*incident);
             }
+            Record::Ended { at, summary } => {
+                self.seen(at);
+                self.unreported.insert(summary.incident.clone(), summary);
+            }
             Record::Reported { at, incident } => {
                 self.seen(at);
                 self.unreported.remove(&incident);
@@ -226,7 +233,6 @@ impl Kept {
         let id = incident.id.clone();
         if incident.state == IncidentState::Closed && !self.closed.contains(&id) {
             self.closed.push_back(id.clone());
-            self.unreported.insert(id.clone());
         }
         self.incidents.insert(id, incident);
         if self.closed.len() > KEPT
@@ -247,6 +253,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::incidents::summary_of;
     use crate::incidents::tests::incident;
 
     const SMALL: Options = Options { segment_bytes: 64 << 10, spares: 1 };
@@ -266,8 +273,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("inbox");
         let mut inbox = Inbox::open_with(&path, SMALL).unwrap().inbox;
+        let ended = Record::Ended { at: Timestamp(6), summary: summary_of(&incident("i-2")) };
         let alert = Record::Alert { at: Timestamp(7), key: key("a"), meaning: "disk".into() };
-        inbox.keep(vec![snapshot(1, IncidentState::Opened), snapshot(2, IncidentState::Closed), alert]).unwrap();
+        inbox.keep(vec![snapshot(1, IncidentState::Opened), snapshot(2, IncidentState::Closed), ended, alert]).unwrap();
         inbox.keep(vec![snapshot(1, IncidentState::Healing)]).unwrap();
         inbox.alive(Timestamp(60_000), "boot-1");
         drop(inbox);

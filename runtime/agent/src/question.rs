@@ -52,6 +52,8 @@ pub(crate) struct Counts {
     pub(crate) elsewhere: u64,
     /// Signals there was no room for.
     pub(crate) dropped: u64,
+    /// Steps of the incident loop that its table refused.
+    pub(crate) missteps: u64,
     /// Rules at work, and rules that failed their self-test.
     pub(crate) armed: u64,
     /// See `armed`.

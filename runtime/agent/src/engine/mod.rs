@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use theriac_analysis::alert::{Body, Here, Mapping, Meaning, Status};
 use theriac_model::catalog::Catalog;
-use theriac_model::id::IncidentId;
+use theriac_model::id::{Digest, IncidentId};
 use theriac_model::incident::Incident;
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::signal::Signal;
@@ -65,7 +65,7 @@ pub(crate) struct Parts {
     pub(crate) boot: String,
     pub(crate) listen: Option<String>,
     /// Incidents whose end the runner has not heard of.
-    pub(crate) unreported: Vec<Incident>,
+    pub(crate) unreported: Vec<IncidentSummary>,
     /// They end with the engine.
     pub(crate) servers: JoinSet<()>,
 }
@@ -86,7 +86,6 @@ pub(crate) struct Engine {
     /// Alerts of this turn, to be kept, with their senders.
     alerts: Vec<Record>,
     senders: Vec<(oneshot::Sender<Kept>, usize, usize)>,
-    ended: Vec<(Incident, IncidentSummary)>,
 }
 
 impl Engine {
@@ -104,7 +103,6 @@ impl Engine {
             alive: None,
             alerts: Vec::new(),
             senders: Vec::new(),
-            ended: Vec::new(),
         }
     }
 
@@ -128,8 +126,10 @@ impl Engine {
             }
             self.settle();
         }
-        self.parts.inbox.alive(wall(), &self.parts.boot);
         tell_systemd(sd_notify::NotifyState::Stopping);
+        // Nothing is taken in any more that could not be kept.
+        self.parts.servers.shutdown().await;
+        self.parts.inbox.alive(wall(), &self.parts.boot);
     }
 
     fn tick(&mut self) {
@@ -191,9 +191,9 @@ impl Engine {
             Heard::Lost => {
                 if self.connected {
                     tracing::warn!("the runner is gone; detection goes on, nothing can be healed");
+                    self.parts.senses.forget_told();
                 }
                 self.connected = false;
-                self.parts.senses.forget_told();
             }
             Heard::Event(event) => match *event {
                 RunnerEvent::Run(run) => self.with(now, |incidents, at| incidents.run(at, &run)),
@@ -228,7 +228,7 @@ impl Engine {
             Reply::Catalog(Some(catalog)) => self.take_catalog(now, *catalog),
             Reply::Catalog(None) => self.wants_catalog = true,
             Reply::Reported(incident, true) => {
-                self.parts.unreported.retain(|kept| kept.id != incident);
+                self.parts.unreported.retain(|kept| kept.incident != incident);
                 self.alerts.push(Record::Reported { at: now, incident });
             }
             Reply::Reported(..) => {}
@@ -270,8 +270,13 @@ impl Engine {
         let now = wall();
         let (mut new, mut duplicates) = (0, 0);
         for alert in &body.alerts {
+            // Not every sender gives one: the labels are then what tells alerts apart.
+            let fingerprint = match alert.fingerprint.as_str() {
+                "" => Digest::of(format!("{:?}", alert.labels).as_bytes()).hex(),
+                given => given.chars().take(MAX_KEY).collect(),
+            };
             let key = AlertKey {
-                fingerprint: alert.fingerprint.chars().take(MAX_KEY).collect(),
+                fingerprint,
                 starts_at: alert.starts_at.chars().take(MAX_KEY).collect(),
                 resolved: alert.status == Status::Resolved,
             };
@@ -306,15 +311,11 @@ impl Engine {
         let snapshot = |incident: &Incident| Record::Incident { at: now, incident: Box::new(incident.clone()), next };
         let mut records: Vec<Record> =
             changed.iter().filter_map(|id| self.parts.incidents.get(id)).map(snapshot).collect();
-        records.extend(acts.iter().filter_map(|act| match act {
-            Act::Ended(incident, _) => Some(snapshot(incident)),
-            Act::Propose(_)
-            | Act::PassOver(_)
-            | Act::AskRuns(_)
-            | Act::AskCatalog
-            | Act::NotActing(..)
-            | Act::Tell(_) => None,
-        }));
+        for act in &acts {
+            if let Act::Ended(incident, summary) = act {
+                records.extend([snapshot(incident), Record::Ended { at: now, summary: summary.clone() }]);
+            }
+        }
         // The alert after the incident that it made: an alert on disk never lacks its consequence.
         records.append(&mut self.alerts);
         let kept = records.is_empty() || self.parts.inbox.keep(records).is_ok();
@@ -329,9 +330,6 @@ impl Engine {
         }
         for act in acts {
             self.perform(act);
-        }
-        for (incident, summary) in std::mem::take(&mut self.ended) {
-            self.report(incident, summary);
         }
     }
 }

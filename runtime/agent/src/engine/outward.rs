@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use theriac_model::incident::Incident;
 use theriac_model::record::IncidentSummary;
 use theriac_protocol::runner::{RunnerAnswer, RunnerRequest};
 
 use super::{Engine, Reply};
 use crate::clock::chain;
-use crate::incidents::{Act, summary_of};
+use crate::incidents::Act;
 use crate::runner_link::RunnerLink;
+
+/// Ends kept for a runner that is not there.
+const MAX_UNREPORTED: usize = 256;
 
 impl Engine {
     pub(super) fn perform(&mut self, act: Act) {
@@ -45,28 +47,27 @@ impl Engine {
                     None
                 });
             }
-            Act::Ended(incident, summary) => self.ended.push((*incident, summary)),
+            Act::Ended(_, summary) => {
+                self.report(summary.clone());
+                self.parts.unreported.push(summary);
+                let over = self.parts.unreported.len().saturating_sub(MAX_UNREPORTED);
+                self.parts.unreported.drain(..over);
+            }
             Act::Tell(news) => self.parts.notifier.tell(&news),
         }
     }
 
-    /// Tells the runner how an incident ended, until it has heard.
-    pub(super) fn report(&mut self, incident: Incident, summary: IncidentSummary) {
-        let id = incident.id.clone();
-        if !self.parts.unreported.iter().any(|kept| kept.id == id) {
-            self.parts.unreported.push(incident);
-        }
+    /// Tells the runner how an incident ended; it is told again until it has heard.
+    fn report(&self, summary: IncidentSummary) {
         self.spawn(async move |link: &RunnerLink| {
+            let id = summary.incident.clone();
             let answer = link.ask(&RunnerRequest::IncidentEnded(summary)).await;
             Some(Reply::Reported(id, matches!(answer, Ok(RunnerAnswer::Noted))))
         });
     }
 
-    pub(super) fn report_again(&mut self) {
-        for incident in std::mem::take(&mut self.parts.unreported) {
-            let summary = summary_of(&incident);
-            self.report(incident, summary);
-        }
+    pub(super) fn report_again(&self) {
+        self.parts.unreported.iter().for_each(|summary| self.report(summary.clone()));
     }
 
     pub(super) fn ask_catalog(&mut self) {

@@ -21,6 +21,7 @@ impl Engine {
             open: self.parts.incidents.open().count() as u64,
             escalated: escalated as u64,
             series: self.parts.senses.series() as u64,
+            missteps: self.parts.incidents.missteps(),
             dropped: self.parts.incidents.dropped(),
             armed: self.parts.senses.armed() as u64,
             disarmed: self.parts.senses.disarmed().len() as u64,

@@ -54,17 +54,15 @@ impl Agent {
     }
 
     async fn incident(&self, id: &IncidentId) -> Incident {
-        match self.ask(AgentRequest::Incident { id: id.clone() }).await {
-            AgentAnswer::Incident(Some(incident)) => *incident,
-            other => panic!("{other:?}"),
-        }
+        let answer = self.ask(AgentRequest::Incident { id: id.clone() }).await;
+        let AgentAnswer::Incident(Some(incident)) = answer else { panic!("{answer:?}") };
+        *incident
     }
 
     async fn status(&self) -> AgentStatus {
-        match self.ask(AgentRequest::Status).await {
-            AgentAnswer::Status(status) => status,
-            other => panic!("{other:?}"),
-        }
+        let answer = self.ask(AgentRequest::Status).await;
+        let AgentAnswer::Status(status) = answer else { panic!("{answer:?}") };
+        status
     }
 
     /// Like a SIGKILL: nothing is said goodbye to, only locks and sockets are gone.
@@ -86,7 +84,9 @@ impl Agent {
 
 fn test(future: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, future);
+    let bounded =
+        async { tokio::time::timeout(Duration::from_secs(60), future).await.expect("it happens within a minute") };
+    LocalSet::new().block_on(&runtime, bounded);
 }
 
 /// No tick within a test: what happens, happens by events.
@@ -138,9 +138,8 @@ fn summary(proposal: &Proposal, state: RunState, healed: bool) -> RunSummary {
 }
 
 async fn ended(runner: &mut FakeRunner) -> IncidentSummary {
-    let ended = |request: &RunnerRequest| match request {
-        RunnerRequest::IncidentEnded(summary) => Some(summary.clone()),
-        _ => None,
+    let ended = |request: &RunnerRequest| {
+        if let RunnerRequest::IncidentEnded(summary) = request { Some(summary.clone()) } else { None }
     };
     runner.next(ended).await
 }

@@ -93,6 +93,7 @@ fn own(page: &mut Page, counts: &Counts) {
     let alerts = [("new", counts.alerts), ("known", counts.duplicates), ("elsewhere", counts.elsewhere)];
     page.by(("theriac_alerts_total", "result", "Alerts received, by what became of them."), alerts);
     page.one("theriac_signals_dropped_total", "counter", "Signals there was no room for.", counts.dropped);
+    page.one("theriac_missteps_total", "counter", "Bugs: steps that the incident table refused.", counts.missteps);
 }
 
 fn of_runner(page: &mut Page, counts: &Counts, numbers: &RunnerNumbers) {

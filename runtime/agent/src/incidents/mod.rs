@@ -27,6 +27,7 @@ use theriac_model::time::Timestamp;
 use crate::senses::Senses;
 use course::Course;
 use ending::Ending;
+#[cfg(test)]
 pub(crate) use ending::summary_of;
 pub(crate) use ladder::Answer;
 
@@ -98,6 +99,7 @@ pub(crate) struct Incidents {
     leftovers: BTreeMap<(String, String), (Signal, Timestamp)>,
     changed: BTreeSet<IncidentId>,
     acts: Vec<Act>,
+    missteps: u64,
 }
 
 impl Incidents {
@@ -118,6 +120,7 @@ impl Incidents {
             leftovers: BTreeMap::new(),
             changed: BTreeSet::new(),
             acts: Vec::new(),
+            missteps: 0,
         }
     }
 
@@ -159,6 +162,11 @@ impl Incidents {
     /// Signals there was no room for.
     pub(crate) const fn dropped(&self) -> u64 {
         self.correlator.dropped()
+    }
+
+    /// Illegal steps that were refused: bugs of this loop.
+    pub(crate) const fn missteps(&self) -> u64 {
+        self.missteps
     }
 
     /// What has to be saved, and then done.
@@ -335,6 +343,7 @@ impl Incidents {
                 true
             }
             Err(error) => {
+                self.missteps = self.missteps.saturating_add(1);
                 tracing::error!(incident = %id, %error, "the incident loop is out of step");
                 false
             }

@@ -366,14 +366,10 @@ fn a_rung_whose_remedy_is_not_approved_is_passed_over_in_the_runners_ladder_too(
     catalog.remedies.remove(0);
     let mut stage = Stage::new(catalog);
     stage.crash(false);
-    let rungs: Vec<u32> = stage
-        .acts
-        .iter()
-        .filter_map(|act| match act {
-            Act::PassOver(proposal) | Act::Propose(proposal) => Some(proposal.rung),
-            _ => None,
-        })
-        .collect();
+    let rung = |act: &Act| {
+        if let Act::PassOver(proposal) | Act::Propose(proposal) = act { Some(proposal.rung) } else { None }
+    };
+    let rungs: Vec<u32> = stage.acts.iter().filter_map(rung).collect();
     assert_eq!((rungs, stage.proposals()), (vec![0, 1], vec![1]));
 }
 
@@ -432,4 +428,60 @@ fn an_alert_alone_is_measured_by_the_runner_before_anything_happens_and_an_unkno
         Signal { target: "host".parse().unwrap(), ..signal("alert:Odd:2", FaultKind::Unknown, false, stage.now) };
     stage.step(|incidents, at| incidents.signal(at, unknown));
     assert_eq!(stage.proposals(), [0]);
+}
+
+/// One thing that can happen, as a number.
+fn happen(stage: &mut Stage, what: u8) {
+    let proposed = stage.acts.iter().any(|act| matches!(act, Act::Propose(_)));
+    match what {
+        0 | 1 => stage.crash(what == 1),
+        2 => stage.wait(1_000),
+        3 => stage.wait(MINUTE),
+        _ if !proposed => {}
+        4 => stage.refuse("cooldown"),
+        5 => stage.refuse("ladder"),
+        6 => stage.refuse("breaker"),
+        7 => stage.answer(Answer::Unheard("gone".into())),
+        8 => stage.answer(Answer::Accepted(RunId::parse("r-0").unwrap())),
+        9 => stage.step(|incidents, at| incidents.set_catalog(at, catalog("unit:web", &["a", "b"]))),
+        _ => {
+            let state = RunState::ALL[usize::from(what) % RunState::ALL.len()];
+            stage.run(state, |run| run.healed = (what >= 128).then_some(Timestamp(9)));
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_happens_no_step_is_illegal_and_every_incident_ends(events in proptest::collection::vec(0_u8..=255, 1..24)) {
+        let mut stage = web(&["a", "b"]);
+        stage.crash(false);
+        for event in events {
+            happen(&mut stage, event);
+        }
+        stage.crash(true);
+        for id in stage.incidents.ids() {
+            stage.step(|incidents, at| incidents.answered(at, &proposal_for(id.clone()), Answer::Unheard("gone".into())));
+            stage.step(|incidents, at| incidents.runs(at, &id, Vec::new()));
+        }
+        stage.wait(MINUTE);
+        proptest::prop_assert_eq!(stage.incidents.missteps(), 0);
+        proptest::prop_assert_eq!(stage.state(), None);
+    }
+}
+
+fn proposal_for(incident: IncidentId) -> Proposal {
+    Proposal {
+        incident,
+        kind: FaultKind::ServiceCrash,
+        target: "unit:web".parse().unwrap(),
+        playbook: PlaybookName::parse("ladder").unwrap(),
+        rung: 0,
+        remedy: RemedyName::parse("a").unwrap(),
+        params: Params::new(),
+        onset: Timestamp(1),
+        detected: Timestamp(1),
+        evidence: Vec::new(),
+    }
 }
