@@ -1,0 +1,254 @@
+//! `theriac doctor`: what this machine can do, what is off and why, and what would keep Theriac from working. It looks and
+//! asks, and changes nothing.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use serde::Serialize;
+use theriac_probe::features;
+use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
+use theriac_runner::rules::Rules;
+
+use crate::client;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::{Failure, chain};
+use crate::text::outside;
+
+/// Without these nothing arms: a worker has no filter, a path can be swapped.
+const NEEDED: [&str; 2] = ["openat2", "seccomp"];
+/// All programs lie in one directory.
+const PROGRAMS: [&str; 5] =
+    ["theriac-runner", "theriac-agent", "theriac-worker", "theriac-courier", "theriac-launcher"];
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grade {
+    /// As it should be.
+    Good,
+    /// Something is off, or worth knowing; the rest works.
+    Note,
+    /// Theriac does not work, or not safely, before this is put right.
+    Problem,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: String,
+    /// How bad.
+    pub grade: Grade,
+    /// What was found.
+    pub found: String,
+    /// What follows, or what to do.
+    pub advice: Option<String>,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, grade: Grade, found: impl Into<String>) -> Self {
+        Self { what: what.into(), grade, found: found.into(), advice: None }
+    }
+
+    fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+/// What `theriac doctor --json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    kernel: String,
+    findings: Vec<Finding>,
+}
+
+/// Looks at everything. Exit code 5 where there is a problem.
+pub fn run(context: &Context) -> Result<Exit, Failure> {
+    let machine = features::detect();
+    let mut findings: Vec<Finding> = machine.features.iter().map(feature).collect();
+    findings.extend(machine.rivals.iter().map(rival));
+    findings.extend(programs());
+    findings.push(configuration(context));
+    findings.extend(state(context));
+    findings.extend(processes(context));
+    let ok = findings.iter().all(|finding| finding.grade < Grade::Problem);
+    let report = Report { ok, kernel: machine.kernel, findings };
+    context.show(&report, describe)?;
+    Ok(if ok { Exit::Ok } else { Exit::NotVerified })
+}
+
+fn feature(feature: &features::Feature) -> Finding {
+    let found = outside(&feature.detail);
+    if feature.present {
+        return Finding::new(feature.name, Grade::Good, found);
+    }
+    let grade = if NEEDED.contains(&feature.name) { Grade::Problem } else { Grade::Note };
+    Finding::new(feature.name, grade, found).advise(format!("off without it: {}", feature.without))
+}
+
+fn rival(rival: &features::Rival) -> Finding {
+    let found = format!("{} (process {}) {}", outside(&rival.name), rival.pid, rival.does);
+    Finding::new("rival", Grade::Note, found).advise("two healers fight over one unit: let only one of them restart it")
+}
+
+fn programs() -> Vec<Finding> {
+    let Ok(own) = std::env::current_exe() else { return Vec::new() };
+    let missing = |name: &&str| !own.with_file_name(name).is_file();
+    PROGRAMS
+        .into_iter()
+        .filter(missing)
+        .map(|name| {
+            let found = format!("`{}` is missing", own.with_file_name(name).display());
+            Finding::new("programs", Grade::Problem, found).advise("install all binaries from one package")
+        })
+        .collect()
+}
+
+fn configuration(context: &Context) -> Finding {
+    let dir = &context.layout.config;
+    if !dir.is_dir() {
+        return Finding::new("configuration", Grade::Problem, format!("there is no directory `{}`", dir.display()))
+            .advise("`theriac init` writes one that only observes");
+    }
+    match Rules::read(&context.layout) {
+        Ok(rules) => {
+            let (targets, mode) = (rules.host.catalog_targets().len(), rules.host.mode.as_str());
+            let operators = rules.trust.operators().count();
+            let found =
+                format!("mode {mode}, {targets} targets, {} playbooks, {operators} operators", rules.playbooks.len());
+            Finding::new("configuration", Grade::Good, found)
+        }
+        Err(error) => Finding::new("configuration", Grade::Problem, outside(&chain(&error))),
+    }
+}
+
+/// The directories that hold keys and the undo store are the runner's alone.
+fn state(context: &Context) -> Vec<Finding> {
+    let layout = &context.layout;
+    if !layout.state.is_dir() {
+        let found = format!("there is no directory `{}`", layout.state.display());
+        return vec![Finding::new("state", Grade::Note, found).advise("the first start makes it")];
+    }
+    let private = [layout.runner(), layout.agent()];
+    let mut findings: Vec<Finding> = private.iter().filter_map(|path| private_directory(path)).collect();
+    let socket = layout.socket(theriac_protocol::layout::Socket::CourierNet);
+    // The longest of the socket names; the kernel takes 107 bytes.
+    if socket.as_os_str().len() > 107 {
+        let found = format!("`{}` is too long for a socket's path", socket.display());
+        findings.push(Finding::new("state", Grade::Problem, found).advise("use a shorter --state directory"));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::new("state", Grade::Good, format!("`{}`", layout.state.display())));
+    }
+    findings
+}
+
+fn private_directory(path: &Path) -> Option<Finding> {
+    let meta = fs::metadata(path).ok()?;
+    let mode = meta.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return None;
+    }
+    let found = format!("`{}` (uid {}, mode {mode:o}) is open to others", path.display(), meta.uid());
+    Some(Finding::new("state", Grade::Problem, found).advise(format!("run `chmod 700 {}`", path.display())))
+}
+
+fn processes(context: &Context) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match client::operator(&context.layout, &OperatorRequest::Status) {
+        Ok(OperatorAnswer::Status(status)) => {
+            findings.push(Finding::new("runner", Grade::Good, format!("answers, mode {}", status.mode.as_str())));
+            findings.extend(status.disabled.iter().map(|off| Finding::new("off", Grade::Note, outside(off))));
+            findings.extend(status.refused.iter().map(|(file, why)| {
+                Finding::new("remedy refused", Grade::Note, format!("{}: {}", outside(file), outside(why)))
+            }));
+        }
+        Ok(_) => findings.push(Finding::new("runner", Grade::Problem, client::unexpected("runner").to_string())),
+        Err(failure) => findings.push(silent("runner", &failure)),
+    }
+    match client::agent(&context.layout, &theriac_protocol::agent::AgentRequest::Status) {
+        Ok(theriac_protocol::agent::AgentAnswer::Status(status)) if !status.runner_connected => {
+            findings.push(Finding::new("agent", Grade::Problem, "has no connection to the runner"));
+        }
+        Ok(theriac_protocol::agent::AgentAnswer::Status(status)) => {
+            findings.push(Finding::new("agent", Grade::Good, format!("answers, {} series", status.series)));
+            findings.extend(status.disarmed.iter().map(|rule| Finding::new("disarmed", Grade::Note, outside(rule))));
+        }
+        Ok(_) => findings.push(Finding::new("agent", Grade::Problem, client::unexpected("agent").to_string())),
+        Err(failure) => findings.push(silent("agent", &failure)),
+    }
+    findings
+}
+
+/// Not running is no problem of the machine's.
+fn silent(what: &str, failure: &Failure) -> Finding {
+    let finding = Finding::new(what, Grade::Note, failure.to_string());
+    match failure.advice() {
+        Some(advice) => finding.advise(advice),
+        None => finding,
+    }
+}
+
+fn describe(report: &Report) -> String {
+    let mut text = format!("kernel {}\n", outside(&report.kernel));
+    for finding in &report.findings {
+        let mark = match finding.grade {
+            Grade::Good => "ok     ",
+            Grade::Note => "note   ",
+            Grade::Problem => "PROBLEM",
+        };
+        text.push_str(&format!("{mark}  {:<16} {}\n", finding.what, finding.found));
+        if let Some(advice) = &finding.advice {
+            text.push_str(&format!("{:27}{advice}\n", ""));
+        }
+    }
+    text.push_str(if report.ok { "\nno problems\n" } else { "\nthere are problems\n" });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use theriac_protocol::layout::Layout;
+
+    use super::*;
+
+    fn context(dir: &Path) -> Context {
+        Context { layout: Layout { config: dir.join("config"), state: dir.join("state") }, json: false }
+    }
+
+    #[test]
+    fn a_keys_directory_that_others_can_read_is_a_problem_and_a_private_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        fs::create_dir_all(context.layout.runner()).unwrap();
+        let mode = |mode| fs::set_permissions(context.layout.runner(), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o755);
+        assert!(state(&context).iter().any(|finding| finding.grade == Grade::Problem));
+        mode(0o700);
+        assert!(state(&context).iter().all(|finding| finding.grade == Grade::Good));
+    }
+
+    #[test]
+    fn a_mistake_in_the_configuration_is_named_and_its_absence_is_answered_with_init() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        assert!(configuration(&context).advice.unwrap().contains("theriac init"));
+        fs::create_dir(&context.layout.config).unwrap();
+        assert_eq!(configuration(&context).grade, Grade::Good);
+        fs::write(context.layout.config.join("runner.toml"), "mode = \"fast\"\n").unwrap();
+        let finding = configuration(&context);
+        assert_eq!(finding.grade, Grade::Problem);
+        assert!(finding.found.contains("runner.toml"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_missing_wall_is_a_problem_and_a_missing_comfort_is_not() {
+        let without =
+            |name| feature(&features::Feature { name, present: false, detail: "no".into(), without: "x" }).grade;
+        assert_eq!((without("seccomp"), without("psi")), (Grade::Problem, Grade::Note));
+    }
+}

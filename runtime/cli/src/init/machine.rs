@@ -1,0 +1,210 @@
+//! What is on this machine, read from /proc: filesystems, running units, and which of them listen.
+//!
+//! Whose socket it is can be seen only with the right to look into the process; an ordinary user finds units and mounts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use theriac_authority::host::DEFAULT;
+use theriac_model::id::UnitName;
+use theriac_model::target::MountPath;
+
+/// State of a listening socket in /proc/net/tcp.
+const LISTEN: &str = "0A";
+/// What lies on a disk and fills up.
+const FILESYSTEMS: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs"];
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// Filesystems that can fill up.
+    mounts: BTreeSet<MountPath>,
+    /// Running units of systemd, each with where it listens.
+    units: BTreeMap<UnitName, BTreeSet<SocketAddrV4>>,
+}
+
+impl Machine {
+    /// Looks at the running machine.
+    pub(super) fn look() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut sockets = BTreeMap::new();
+        for (table, is_v6) in [("/proc/net/tcp", false), ("/proc/net/tcp6", true)] {
+            sockets.extend(listening(&fs::read_to_string(table).unwrap_or_default(), is_v6));
+        }
+        let mut machine = Self { mounts: filesystems(&mounts), ..Self::default() };
+        for pid in theriac_probe::proc::pids(std::path::Path::new("/proc")) {
+            let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            if let Some(unit) = unit_of(&cgroup) {
+                machine.units.entry(unit).or_default().extend(addresses(pid, &sockets));
+            }
+        }
+        machine
+    }
+
+    /// The reference, then what was found: listed, and nothing in it may be changed.
+    pub(super) fn runner_toml(&self) -> String {
+        let mut text = format!(
+            "{DEFAULT}\n# ---- What `theriac init` found on this machine. Nothing may be changed yet: add verbs, then change `mode`.\n"
+        );
+        for mount in &self.mounts {
+            let path = toml_text(mount.as_str());
+            let _infallible = write!(text, "\n[[mount]]\npath = {path}\n#traffic_share = 1.0\n");
+        }
+        for (unit, listens) in &self.units {
+            let name = toml_text(unit.as_str());
+            if listens.is_empty() {
+                let _infallible =
+                    write!(text, "\n#[[unit]]\n#name  = {name}\n#verbs = [\"start\", \"restart\", \"reset-failed\"]\n");
+            } else {
+                let checks: Vec<String> =
+                    listens.iter().map(|at| format!("{{ tcp = \"{at}\", timeout = \"2s\" }}")).collect();
+                let _infallible = write!(
+                    text,
+                    "\n[[unit]]\nname   = {name}\nhealth = [{}]\n#verbs  = [\"start\", \"restart\", \"reset-failed\"]\n#traffic_share = 0.5\n",
+                    checks.join(", ")
+                );
+            }
+        }
+        text
+    }
+
+    /// What a person has to add.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes =
+            vec!["certificates and databases are not looked for yet: watch them with what you have".to_owned()];
+        if !rustix::process::geteuid().is_root() {
+            notes.push("not root: which unit listens where could not be seen".to_owned());
+        }
+        if self.units.is_empty() {
+            notes.push(
+                "no units of systemd run here: list services in launcher.toml and as [[service]] in runner.toml"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+}
+
+/// A basic TOML string: JSON's escapes are among TOML's.
+fn toml_text(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+/// Writable filesystems on a device, each once: of several mounts of one device the first, which is the one of the whole.
+fn filesystems(mountinfo: &str) -> BTreeSet<MountPath> {
+    let mut devices = BTreeSet::new();
+    let mount = |line: &str| {
+        let (place, source) = line.split_once(" - ")?;
+        let mut place = place.split(' ').skip(2);
+        let (device, _root, path, options) = (place.next()?, place.next()?, place.next()?, place.next()?);
+        let kind = source.split(' ').next()?;
+        let fills = FILESYSTEMS.contains(&kind) || path == "/";
+        let writable = options.split(',').any(|option| option == "rw");
+        // The kernel writes spaces and the like as `\040`: such a mount point is listed by hand.
+        let plain = !path.contains('\\') && !std::path::Path::new(path).is_file();
+        (fills && writable && plain).then(|| (device.to_owned(), MountPath::parse(path).ok()))
+    };
+    let found = mountinfo.lines().filter_map(mount);
+    found.filter_map(|(device, path)| path.filter(|_| devices.insert(device))).collect()
+}
+
+/// Where somebody listens, by the socket's inode.
+fn listening(table: &str, is_v6: bool) -> BTreeMap<u64, SocketAddrV4> {
+    let socket = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (local, state) = (fields.nth(1)?, fields.nth(1)?);
+        let inode: u64 = fields.nth(5)?.parse().ok()?;
+        let (address, port) = local.split_once(':')?;
+        let address = if is_v6 { from_v6(address)? } else { from_v4(address)? };
+        (state == LISTEN).then(|| (inode, SocketAddrV4::new(address, u16::from_str_radix(port, 16).unwrap_or(0))))
+    };
+    table.lines().skip(1).filter_map(socket).collect()
+}
+
+/// "Any address" is asked at loopback.
+fn from_v4(hex: &str) -> Option<Ipv4Addr> {
+    let address = Ipv4Addr::from(u32::from_str_radix(hex, 16).ok()?.swap_bytes());
+    Some(if address.is_unspecified() { Ipv4Addr::LOCALHOST } else { address })
+}
+
+/// A socket for any IPv6 address answers on IPv4, too; others are left to a person.
+fn from_v6(hex: &str) -> Option<Ipv4Addr> {
+    hex.bytes().all(|digit| digit == b'0').then_some(Ipv4Addr::LOCALHOST)
+}
+
+/// The service in which a process runs: `…/system.slice/nginx.service` on either cgroup version.
+fn unit_of(cgroup: &str) -> Option<UnitName> {
+    let service = |line: &str| {
+        let path = line.splitn(3, ':').nth(2)?;
+        let (_, below) = path.split_once("/system.slice/")?;
+        let name = below.split('/').find(|part| part.ends_with(".service"))?;
+        UnitName::parse(name).ok()
+    };
+    cgroup.lines().find_map(service)
+}
+
+fn addresses(pid: u32, sockets: &BTreeMap<u64, SocketAddrV4>) -> BTreeSet<SocketAddrV4> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return BTreeSet::new() };
+    let inode = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
+    };
+    let found = entries.filter_map(Result::ok).filter_map(inode).filter_map(|inode| sockets.get(&inode).copied());
+    found.filter(|at| SocketAddr::from(*at).port() != 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use theriac_authority::host::HostConfig;
+    use theriac_model::catalog::Mode;
+
+    use super::*;
+
+    #[test]
+    fn filesystems_on_disks_are_found_once_and_pseudo_ones_are_not() {
+        let mountinfo = "\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:5 / /proc rw - proc proc rw
+24 22 8:2 / /var rw - xfs /dev/sda2 rw
+25 22 8:2 /lib/docker /mnt/bind rw - xfs /dev/sda2 rw
+26 22 8:3 / /ro ro - ext4 /dev/sdb1 ro
+27 22 8:4 / /with\\040space rw - ext4 /dev/sdc1 rw
+";
+        let found: Vec<String> = filesystems(mountinfo).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["/", "/var"]);
+    }
+
+    #[test]
+    fn listening_sockets_are_read_in_the_kernels_byte_order() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 4242 1 0 100 0 0 10 0\n   \
+            1: 0100007F:1F91 0100007F:9999 01 00000000:00000000 00:00000000 00000000  0 0 4243 1 0 100 0 0 10 0\n";
+        let found = listening(table, false);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(4242, "127.0.0.1:8080".parse().unwrap())]);
+    }
+
+    #[test]
+    fn a_process_belongs_to_its_service_on_either_cgroup_version() {
+        let name = |text| unit_of(text).map(|unit| unit.to_string());
+        assert_eq!(name("0::/system.slice/nginx.service\n").as_deref(), Some("nginx.service"));
+        assert_eq!(
+            name("4:memory:/system.slice/nginx.service/worker\n1:name=systemd:/x\n").as_deref(),
+            Some("nginx.service")
+        );
+        assert_eq!(name("0::/user.slice/user-1000.slice/session-1.scope\n"), None);
+    }
+
+    #[test]
+    fn what_is_written_is_taken_by_the_runner_observes_and_lets_nothing_be_changed() {
+        let mut machine =
+            Machine { mounts: filesystems("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"), ..Machine::default() };
+        machine.units.insert(UnitName::parse("nginx.service").unwrap(), ["127.0.0.1:80".parse().unwrap()].into());
+        machine.units.insert(UnitName::parse("cron.service").unwrap(), BTreeSet::new());
+        let host = HostConfig::parse(&machine.runner_toml()).unwrap();
+        assert_eq!(host.mode, Mode::Observe);
+        assert_eq!((host.mounts.len(), host.units.len()), (1, 1));
+        assert!(host.units.values().all(|unit| unit.verbs.is_empty() && unit.health.len() == 1));
+    }
+}
