@@ -24,33 +24,23 @@ const DRY_RUN: Duration = Duration::from_secs(120);
 /// Asks the runner. A no is a [`Failure`].
 pub fn operator(layout: &Layout, request: &OperatorRequest) -> Result<OperatorAnswer, Failure> {
     let patience = if matches!(request, OperatorRequest::DryRun { .. }) { DRY_RUN } else { PATIENCE };
-    match Line::open(layout, Socket::Operator, "runner", patience)?.ask(request)? {
-        OperatorAnswer::Refused(why) => Err(Failure::refused(outside(&why))),
-        answer => Ok(answer),
-    }
+    let answer = Line::open(layout, Socket::Operator, "runner", patience)?.ask(request)?;
+    if let OperatorAnswer::Refused(why) = answer { Err(Failure::refused(outside(&why))) } else { Ok(answer) }
 }
 
 /// Asks the agent. A no is a [`Failure`].
 pub fn agent(layout: &Layout, request: &AgentRequest) -> Result<AgentAnswer, Failure> {
-    match Line::open(layout, Socket::Agent, "agent", PATIENCE)?.ask(request)? {
-        AgentAnswer::Refused(why) => Err(Failure::refused(outside(&why))),
-        answer => Ok(answer),
-    }
+    let answer = Line::open(layout, Socket::Agent, "agent", PATIENCE)?.ask(request)?;
+    if let AgentAnswer::Refused(why) = answer { Err(Failure::refused(outside(&why))) } else { Ok(answer) }
 }
 
 /// The units as the runner saw them last.
 pub fn units(layout: &Layout) -> Result<Vec<UnitState>, Failure> {
     let mut line = Line::open(layout, Socket::Runner, "runner", PATIENCE)?;
     let hello = RunnerRequest::Hello { version: env!("CARGO_PKG_VERSION").to_owned() };
-    match line.ask::<_, RunnerAnswer>(&hello)? {
-        RunnerAnswer::Hello { .. } => {}
-        _ => return Err(unexpected("runner")),
-    }
-    match line.ask(&RunnerRequest::Units)? {
-        RunnerAnswer::Units(units) => Ok(units),
-        RunnerAnswer::Refused(why) => Err(Failure::refused(outside(&why))),
-        _ => Err(unexpected("runner")),
-    }
+    let RunnerAnswer::Hello { .. } = line.ask(&hello)? else { return Err(unexpected("runner")) };
+    let RunnerAnswer::Units(units) = line.ask(&RunnerRequest::Units)? else { return Err(unexpected("runner")) };
+    Ok(units)
 }
 
 /// An answer to another question: the processes are of different versions.
@@ -70,14 +60,15 @@ impl Line {
     fn open(layout: &Layout, socket: Socket, who: &'static str, patience: Duration) -> Result<Self, Failure> {
         let path = layout.socket(socket);
         let failed = |error: io::Error| {
-            match error.kind() {
-            io::ErrorKind::PermissionDenied => stranger(who),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                Failure::not_running(format!("the {who} is not running (nobody listens on `{}`)", path.display()))
-                    .hint("start it with `theriac up` or `systemctl start theriac-runner theriac-agent`, or name its --state directory")
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                return stranger(who);
             }
-            _ => Failure::not_running(format!("can't connect to `{}`: {error}", path.display())),
-        }
+            if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+                return Failure::not_running(format!("can't connect to `{}`: {error}", path.display()));
+            }
+            Failure::not_running(format!("the {who} is not running (nobody listens on `{}`)", path.display())).hint(
+                "start it with `theriac up` or `systemctl start theriac-runner theriac-agent`, or name its --state directory",
+            )
         };
         let stream = UnixStream::connect(&path).map_err(failed)?;
         let timeouts = stream.set_read_timeout(Some(patience)).and_then(|()| stream.set_write_timeout(Some(patience)));
@@ -96,7 +87,11 @@ impl Line {
             FrameError::Io(source) if matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 Failure::not_running(format!("the {who} did not answer in time"))
             }
-            other => Failure::failed(format!("talking to the {who}: {}", chain(&other))),
+            other @ (FrameError::Io(_)
+            | FrameError::Magic
+            | FrameError::Version { .. }
+            | FrameError::TooLong { .. }
+            | FrameError::Message(_)) => Failure::failed(format!("talking to the {who}: {}", chain(&other))),
         };
         frame::write(&mut self.stream, &Frame { epoch: 0, id, message: question }).map_err(failed)?;
         loop {

@@ -2,6 +2,7 @@
 //! this process, under the caller's own uid and with the caller's own rights.
 
 mod offline;
+mod seen;
 
 use std::path::{Path, PathBuf};
 
@@ -78,12 +79,10 @@ impl DryRun {
 }
 
 fn ask(context: &Context, request: OperatorRequest) -> Result<Outcome, Failure> {
-    match client::operator(&context.layout, &request)? {
-        OperatorAnswer::DryRun { plan, hash, decision } => {
-            Ok(Outcome { plan: *plan, hash: hash.to_string(), decision, notes: Vec::new() })
-        }
-        _ => Err(client::unexpected("runner")),
-    }
+    let OperatorAnswer::DryRun { plan, hash, decision } = client::operator(&context.layout, &request)? else {
+        return Err(client::unexpected("runner"));
+    };
+    Ok(Outcome { plan: *plan, hash: hash.to_string(), decision, notes: Vec::new() })
 }
 
 /// A name has neither slash nor dot, a file has one of them.

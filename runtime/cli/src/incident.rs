@@ -52,10 +52,10 @@ pub struct Story {
 
 /// Lists incidents, newest first.
 pub fn list(context: &Context, limit: u32) -> Result<Exit, Failure> {
-    match client::agent(&context.layout, &AgentRequest::Incidents { limit })? {
-        AgentAnswer::Incidents(incidents) => context.show(&incidents, |incidents| table(incidents)),
-        _ => Err(client::unexpected("agent")),
-    }
+    let AgentAnswer::Incidents(incidents) = client::agent(&context.layout, &AgentRequest::Incidents { limit })? else {
+        return Err(client::unexpected("agent"));
+    };
+    context.show(&incidents, |incidents| table(incidents))
 }
 
 fn table(incidents: &[Incident]) -> String {
@@ -95,10 +95,11 @@ fn show(context: &Context, id: &IncidentId) -> Result<Exit, Failure> {
 }
 
 fn incident(context: &Context, id: &IncidentId) -> Result<Option<Incident>, Failure> {
-    match client::agent(&context.layout, &AgentRequest::Incident { id: id.clone() })? {
-        AgentAnswer::Incident(incident) => Ok(incident.map(|incident| *incident)),
-        _ => Err(client::unexpected("agent")),
-    }
+    let request = AgentRequest::Incident { id: id.clone() };
+    let AgentAnswer::Incident(incident) = client::agent(&context.layout, &request)? else {
+        return Err(client::unexpected("agent"));
+    };
+    Ok(incident.map(|incident| *incident))
 }
 
 fn runs(context: &Context, id: &IncidentId) -> Result<(Vec<RunSummary>, Vec<Entry>), Failure> {
@@ -117,10 +118,11 @@ fn runs(context: &Context, id: &IncidentId) -> Result<(Vec<RunSummary>, Vec<Entr
 
 /// Every record of one run.
 pub fn records(context: &Context, run: &RunSummary) -> Result<Vec<Entry>, Failure> {
-    match client::operator(&context.layout, &OperatorRequest::Run { run: run.run.clone() })? {
-        OperatorAnswer::Entries { entries, .. } => Ok(entries),
-        _ => Err(client::unexpected("runner")),
-    }
+    let request = OperatorRequest::Run { run: run.run.clone() };
+    let OperatorAnswer::Entries { entries, .. } = client::operator(&context.layout, &request)? else {
+        return Err(client::unexpected("runner"));
+    };
+    Ok(entries)
 }
 
 /// The newest plan of an incident, with what was decided about it.
@@ -132,14 +134,12 @@ pub fn newest_plan(
     let (_, records) = runs(context, id)?;
     let mut found = None;
     for entry in records {
-        match entry.record {
-            Record::Planned { plan, .. } => found = Some((*plan, None)),
-            Record::Decided { decision, .. } => {
-                if let Some((_, decided)) = &mut found {
-                    *decided = Some(decision);
-                }
-            }
-            _ => {}
+        if let Record::Planned { plan, .. } = entry.record {
+            found = Some((*plan, None));
+        } else if let Record::Decided { decision, .. } = entry.record
+            && let Some((_, decided)) = &mut found
+        {
+            *decided = Some(decision);
         }
     }
     found.ok_or_else(|| {

@@ -62,14 +62,14 @@ impl Init {
         let signer = self.local_key(context)?;
         let own_store = writer.put("trust.toml", &write::trust_toml(signer.public()))?;
         let mut done = Done { key: signer.public().to_string(), notes: machine.notes(), ..Done::default() };
-        if !own_store {
+        if !own_store && !knows(&writer, &done.key) {
             done.notes.push("trust.toml was there: the local key counts only if it is listed in it".to_owned());
         }
         match remedies::shipped(self.remedies.as_deref())? {
             Some(shipped) if shipped.is_empty() => {
                 done.notes.push("the directory of the shipped remedies is empty".to_owned())
             }
-            Some(shipped) => remedies::approve(context, &shipped, &signer, self.yes, &mut writer, &mut done.approved)?,
+            Some(shipped) => done.approved = remedies::approve(context, &shipped, &signer, self.yes, &mut writer)?,
             None => done.notes.push("no shipped remedies were found: name their directory with --remedies".to_owned()),
         }
         (done.wrote, done.kept) = writer.into_files();
@@ -90,6 +90,11 @@ impl Init {
         signer.write_sealed(&path, &passphrase).or_fail()?;
         Ok(signer)
     }
+}
+
+/// Whether the trust store that was there names the key.
+fn knows(writer: &Writer, key: &str) -> bool {
+    std::fs::read_to_string(writer.path("trust.toml")).is_ok_and(|text| text.contains(key))
 }
 
 /// The host's name, as far as a key name can hold it, and that it is the local key.

@@ -42,9 +42,7 @@ impl Consent {
             return Err(Failure::refused(format!("no plan of incident `{}` waits for a yes", self.incident))
                 .hint("`theriac incidents` shows which do"));
         };
-        if context.json {
-            context.show(&waiting, |_| String::new())?;
-        } else {
+        if !context.json {
             context.print(&plan::describe(&waiting.plan))?;
             context.print(&format!("\n  {}", plan::decision(&waiting.decision)))?;
         }
@@ -80,10 +78,11 @@ impl Consent {
 
 /// The plan that waits for a person.
 fn waiting(context: &Context, incident: &IncidentId) -> Result<Option<WaitingPlan>, Failure> {
-    match client::operator(&context.layout, &OperatorRequest::Waiting { incident: incident.clone() })? {
-        OperatorAnswer::Waiting(waiting) => Ok(waiting.map(|waiting| *waiting)),
-        _ => Err(client::unexpected("runner")),
-    }
+    let request = OperatorRequest::Waiting { incident: incident.clone() };
+    let OperatorAnswer::Waiting(waiting) = client::operator(&context.layout, &request)? else {
+        return Err(client::unexpected("runner"));
+    };
+    Ok(waiting.map(|waiting| *waiting))
 }
 
 /// Says no to the plan that waits.
@@ -136,9 +135,8 @@ impl Breaker {
 
 /// Sends a request that is answered by "done".
 fn done(context: &Context, request: &OperatorRequest, said: &str) -> Result<Exit, Failure> {
-    match client::operator(&context.layout, request)? {
-        OperatorAnswer::Done if context.json => Ok(Exit::Ok),
-        OperatorAnswer::Done => context.print(&format!("{said}\n")).map(|()| Exit::Ok),
-        _ => Err(client::unexpected("runner")),
-    }
+    let OperatorAnswer::Done = client::operator(&context.layout, request)? else {
+        return Err(client::unexpected("runner"));
+    };
+    context.show(&serde_json::json!({ "done": said }), |_| format!("{said}\n"))
 }

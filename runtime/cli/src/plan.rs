@@ -1,7 +1,5 @@
 //! A plan as a person reads it before saying yes: every effect with the state before it and whether it can be taken back.
 
-use std::fmt::Write as _;
-
 use theriac_model::effect::UndoClass;
 use theriac_model::plan::{Guard, Plan, PlannedEffect};
 use theriac_model::record::{Action, Decision};
@@ -11,8 +9,7 @@ use crate::text::outside;
 /// The plan, without its decision.
 pub fn describe(plan: &Plan) -> String {
     let mut text = format!("plan {}\n", plan.hash());
-    // Writing to a `String` can't fail.
-    let mut line = |written: String| drop(writeln!(text, "  {written}"));
+    let mut line = |written: String| text.push_str(&format!("  {written}\n"));
     line(format!("fault    {} at {}", plan.kind, plan.target));
     line(format!("remedy   {} serial {}", outside(&plan.remedy.to_string()), plan.remedy.serial));
     if let Some((playbook, rung)) = &plan.rung {
@@ -29,14 +26,14 @@ pub fn describe(plan: &Plan) -> String {
     }
     let lost = plan.irreversible().count();
     if lost > 0 {
-        let _infallible = writeln!(text, "  {lost} of these can't be taken back");
+        text.push_str(&format!("  {lost} of these can't be taken back\n"));
     }
     text
 }
 
 fn effect(index: usize, planned: &PlannedEffect) -> String {
     let mut text = format!("  {}. {}\n", index + 1, outside(&planned.effect.to_string()));
-    let mut line = |written: String| drop(writeln!(text, "     {written}"));
+    let mut line = |written: String| text.push_str(&format!("     {written}\n"));
     line(format!("before: {}", outside(&planned.before.to_string())));
     let reproducible = if planned.reproducible { ", data classed as reproducible" } else { "" };
     line(format!("undo:   {}{reproducible}", undo(&planned.undo)));

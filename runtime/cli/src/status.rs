@@ -80,7 +80,7 @@ fn describe_runner(runner: &RunnerStatus) -> String {
         runner.remedies.len(),
         runner.ledger.0
     );
-    let mut line = |word: &str, said: String| drop(writeln!(text, "{word:<8} {said}"));
+    let mut line = |word: &str, said: String| text.push_str(&format!("{word:<8} {said}\n"));
     for run in &runner.open_runs {
         line("run", open_run(run));
     }
@@ -142,10 +142,10 @@ fn units(units: &[UnitState]) -> String {
 
 /// Shows the counters.
 pub fn numbers(context: &Context) -> Result<Exit, Failure> {
-    match client::operator(&context.layout, &OperatorRequest::Numbers)? {
-        OperatorAnswer::Numbers(numbers) => context.show(&numbers, describe_numbers),
-        _ => Err(client::unexpected("runner")),
-    }
+    let OperatorAnswer::Numbers(numbers) = client::operator(&context.layout, &OperatorRequest::Numbers)? else {
+        return Err(client::unexpected("runner"));
+    };
+    context.show(&numbers, describe_numbers)
 }
 
 fn describe_numbers(numbers: &RunnerNumbers) -> String {

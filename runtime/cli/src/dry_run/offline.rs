@@ -27,10 +27,9 @@ use theriac_model::target::Target;
 use theriac_model::time::{GuardTime, Timestamp};
 use theriac_model::unit::Backend;
 use theriac_model::verdict::Measurement;
-use theriac_protocol::layout::{Layout, Socket};
+use theriac_protocol::layout::Layout;
 use theriac_protocol::worker::WorkerLimits;
 use theriac_runner::backend::Managers;
-use theriac_runner::backend::supervised::Supervised;
 use theriac_runner::backend::systemd::Systemd;
 use theriac_runner::clock;
 use theriac_runner::observer::{Observer, Prober};
@@ -41,6 +40,7 @@ use theriac_runner::worker::{Artefact, Compiled, Ending, Worker, WorkerConfig};
 use theriac_runner::world::{CheckError, Roots, Senses, World};
 use theriac_runner::writer::{WriteError, Writer};
 
+use super::seen::Seen;
 use crate::failure::{Failure, OrFail as _};
 use crate::record::sentence;
 use crate::text::outside;
@@ -122,7 +122,7 @@ fn world(
         managers.systemd = Some(Arc::new(systemd.or_fail_at("connecting to systemd")?));
     }
     if backends.values().any(|backend| *backend == Backend::Supervised) {
-        managers.supervised = Some(Arc::new(Supervised::new(&layout.socket(Socket::Launcher), u64::MAX)));
+        managers.supervised = Some(Arc::new(Seen(layout.clone())));
     }
     let observer = Observer::new(host.catalog_targets(), managers.clone(), Arc::new(NoProber), |_event| {});
     let undo = UndoStore::open(&scratch.join("undo"), theriac_journal::undo::Options::default()).or_fail()?;

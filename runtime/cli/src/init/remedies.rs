@@ -61,8 +61,7 @@ pub(super) fn approve(
     signer: &Signer,
     yes: bool,
     writer: &mut Writer,
-    approved: &mut Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     if !yes && !context.json {
         let text = fs::read_to_string(writer.path("runner.toml")).or_fail_at("reading runner.toml")?;
         let host = HostConfig::parse(&text).or_fail_at("runner.toml")?;
@@ -73,6 +72,7 @@ pub(super) fn approve(
         }
     }
     context.confirm(&format!("Approve these {} remedies with the local key?", shipped.len()), yes)?;
+    let mut approved = Vec::new();
     for package in shipped {
         let name = &package.manifest.name;
         if writer.put_bytes(&format!("remedies/{name}.wasm"), &package.bytes)? {
@@ -80,7 +80,7 @@ pub(super) fn approve(
             approved.push(format!("{name} {}", package.manifest.version));
         }
     }
-    Ok(())
+    Ok(approved)
 }
 
 fn sign(package: &Package, signer: &Signer) -> Result<String, Failure> {

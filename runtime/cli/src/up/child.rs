@@ -50,6 +50,7 @@ impl Spec {
         self
     }
 
+    #[cfg(test)]
     pub(super) const fn name(&self) -> &'static str {
         self.name
     }
@@ -153,7 +154,7 @@ impl Child {
     pub(super) fn explain(&self, sentence: &str) -> Failure {
         let last = self.last.settled();
         let failure = Failure::failed(match last.last() {
-            Some(line) => format!("{sentence}: {line}"),
+            Some(line) => format!("{sentence}: {}", line.trim()),
             None => sentence.to_owned(),
         });
         failure.hint(format!(
