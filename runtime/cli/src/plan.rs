@@ -131,7 +131,7 @@ pub(crate) mod tests {
     fn a_plan_is_shown_with_before_values_undo_and_guards() {
         let shown = describe(&restart());
         let (_, shown) = shown.split_once('\n').unwrap();
-        expect![[r"
+        expect![[r#"
               fault    service-crash at unit:web
               remedy   service-recover 1.0.0 (2d711642b726) serial 1
               rung     0 of playbook service-crash
@@ -142,7 +142,7 @@ pub(crate) mod tests {
                  undo:   compensated: stop
                  risk:   120‰
                  only if it was not started anew since, nobody stopped it on purpose
-        "]]
+        "#]]
         .assert_eq(shown);
     }
 }

@@ -150,10 +150,10 @@ fn a_changed_record_is_named_by_the_audit() {
     scratch.signal_up(rustix::process::Signal::TERM);
     scratch.up.take().unwrap().wait().unwrap();
     assert!(scratch.run(&["audit", "verify"]).status.success());
-    let journal = fs::read_dir(scratch.path("s/runner/journal")).unwrap().map(|entry| entry.unwrap().path());
-    let segment = journal.filter(|path| path.is_file()).min().unwrap();
+    let place = |path: &Path| fs::read(path).ok()?.windows(7).position(|window| window == b"started");
+    let files = fs::read_dir(scratch.path("s/runner/journal")).unwrap().map(|entry| entry.unwrap().path());
+    let (segment, at) = files.filter_map(|path| place(&path).map(|at| (path, at))).next().unwrap();
     let mut bytes = fs::read(&segment).unwrap();
-    let at = bytes.windows(7).position(|window| window == b"started").unwrap();
     bytes[at] = b'S';
     fs::write(&segment, bytes).unwrap();
     let bad = scratch.run(&["audit", "verify"]);
