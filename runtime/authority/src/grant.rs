@@ -272,6 +272,9 @@ pub struct FilesGrant {
     pub dir: DirSource,
     /// Globs over the path below the directory; a file must match one.
     pub matching: Vec<String>,
+    /// The same for files that were deleted and are held open: a live log may be cut once it is nobody's any more, and not
+    /// be taken away before. Where the manifest does not say, those of [`Self::matching`].
+    pub match_deleted: Vec<String>,
     /// And none of these.
     pub except: Vec<String>,
     /// The verbs.

@@ -15,7 +15,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    const NAMES: [&str; 4] = ["theriac-scenario", "theriac-worker", "theriac-launcher", "theriac-courier"];
+    const NAMES: [&str; 5] =
+        ["theriac-scenario", "scenario-stand-in", "theriac-worker", "theriac-launcher", "theriac-courier"];
 
     /// Those that lie beside the running program, or beside cargo's directory of test programs.
     pub fn beside_this_one() -> Result<Self, ScenarioError> {
@@ -63,7 +64,7 @@ pub(crate) fn name(file: &Path) -> String {
 /// A scenario whose process ends without an answer has failed, and its last words are the problem.
 fn one(programs: &Programs, remedy: &Path, file: &Path) -> Result<Outcome, ScenarioError> {
     let output = Command::new(programs.path("theriac-scenario"))
-        .args(["play", "--remedy"])
+        .arg("--remedy")
         .arg(remedy)
         .arg(file)
         .stdin(Stdio::null())

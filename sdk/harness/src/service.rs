@@ -209,7 +209,7 @@ fn configure(programs: &Programs, layout: &Layout, unit: &Unit, port: u16) -> Re
         UnitWord::GivenUp => "restart = \"on-failure\"\nrestart_delay = \"10ms\"\nstart_limit_burst = 2\nstart_limit_interval = \"1h\"",
         UnitWord::Running | UnitWord::Crashed | UnitWord::Stopped | UnitWord::Hung => "restart = \"never\"",
     };
-    let program = programs.path("theriac-scenario");
+    let program = programs.path("scenario-stand-in");
     let load: Load = unit.load;
     let text = format!(
         "[[service]]\nname = \"{NAME}\"\ncommand = [{program:?}, \"serve\", \"--port\", \"{port}\", \"--load\", \"{load}\"]\n\

@@ -260,7 +260,7 @@ impl Building<'_> {
             Open::Writing => Some(OpenOptions::new().write(true).open(&path).map_err(failed())?),
         };
         if let Some(held) = held {
-            let mut command = Command::new(self.props.programs.path("theriac-scenario"));
+            let mut command = Command::new(self.props.programs.path("scenario-stand-in"));
             self.holders.push(Daemon::start(command.arg("hold").stdin(held))?);
         }
         if file.deleted {

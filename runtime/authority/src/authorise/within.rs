@@ -68,7 +68,7 @@ fn check_file(
     same(&planned.effect, dir.dir == file.dir)?;
     let path = path_of(file);
     let word = files_verb(verb);
-    dir.admits(&path, word)?;
+    if file.deleted { dir.for_deleted().admits(&path, word) } else { dir.admits(&path, word) }?;
     dir.admits_amount(&path, word, spent, verb.bytes())?;
     // Whether data may be lost unattended is root's word, not the plan's.
     let lost = matches!(planned.undo, UndoClass::Irreversible { .. });

@@ -45,6 +45,9 @@ pub struct BoundDir {
     pub keep_newest: u32,
     /// What holds for files that a process has open.
     pub in_use: InUse,
+    match_deleted: Globs,
+    /// The manifest's key for `matching`.
+    match_key: &'static str,
     reproducible: Globs,
     asked: BTreeSet<FilesVerb>,
     left: BTreeSet<FilesVerb>,
@@ -81,6 +84,8 @@ impl BoundDir {
             label: label.clone(),
             dir,
             matching: globs(&grant.matching),
+            match_deleted: globs(&grant.match_deleted),
+            match_key: "match",
             except: globs(&grant.except),
             verbs: grant.verbs.iter().copied().filter(left).collect(),
             archive_to: grant.archive_to.and_then(|_| entry.archive_to.clone()),
@@ -95,6 +100,12 @@ impl BoundDir {
             left: entry.verbs.clone(),
             entry: entry.path.clone(),
         }
+    }
+
+    /// What holds for a file that was deleted and is held open: other globs, and everything else the same.
+    #[must_use]
+    pub fn for_deleted(&self) -> Self {
+        Self { matching: self.match_deleted.clone(), match_key: "match_deleted", ..self.clone() }
     }
 
     /// A verb of the directory as a whole (`list`, `list-deleted`, `space`).
@@ -224,7 +235,7 @@ impl BoundDir {
         if self.except.admits(path) {
             Some("except")
         } else if !self.matching.admits(path) {
-            Some("match")
+            Some(self.match_key)
         } else {
             None
         }
@@ -288,7 +299,7 @@ impl BoundDir {
             let literal = Globs::literal(path.to_str()?);
             Globs::one(&literal).ok()?;
             let globs = self.matching.patterns().iter().chain([&literal]);
-            lines.push(suggest::manifest(Interface::Files, &self.label, "match", suggest::list(globs)));
+            lines.push(suggest::manifest(Interface::Files, &self.label, self.match_key, suggest::list(globs)));
         }
         Some(lines)
     }

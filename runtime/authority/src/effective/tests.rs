@@ -77,6 +77,21 @@ archive_to = "/data/archive"
 reproducible = ["old/*.gz"]
 "#;
 
+#[test]
+fn a_deleted_file_has_globs_of_its_own_where_the_manifest_says_so() {
+    let dir = |manifest: &str| bound(manifest, HOST, "mount:/var").dir("logs").unwrap().clone();
+    let same = dir(MANIFEST);
+    assert!(same.for_deleted().shows(Path::new("app.log")) && same.shows(Path::new("app.log")));
+    let own = dir(&MANIFEST.replace("except = ", "match_deleted = [\"**/*.live\"]\nexcept = "));
+    let live = Path::new("app.live");
+    assert!(own.for_deleted().admits(live, FilesVerb::Truncate).is_ok());
+    assert_eq!(own.admits(live, FilesVerb::Truncate).unwrap_err().rule, "match");
+    let denial = own.for_deleted().admits(Path::new("app.log"), FilesVerb::Truncate).unwrap_err();
+    assert_eq!(denial.rule, "match_deleted");
+    assert!(denial.suggestion.is_some_and(|line| line.contains("match_deleted = ")));
+    assert!(!own.for_deleted().shows(Path::new("keep/app.live")), "`except` holds for both");
+}
+
 fn bound(manifest: &str, host: &str, target: &str) -> Effective {
     let manifest = Manifest::parse(manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}"));
     let host = HostConfig::parse(host).unwrap_or_else(|error| panic!("{error}\n{host}"));

@@ -68,6 +68,9 @@ fn files(grant: &FilesGrant) -> String {
         DirSource::Operator => "the operator's directory of this label".to_owned(),
     };
     let mut text = format!("{} in {dir} matching {}", list(&grant.verbs), globs(&grant.matching));
+    if grant.match_deleted != grant.matching {
+        text.push_str(&format!(", or deleted and still open and matching {},", globs(&grant.match_deleted)));
+    }
     if !grant.except.is_empty() {
         text.push_str(&format!(" except {}", globs(&grant.except)));
     }

@@ -84,6 +84,7 @@ fn idle(table: &mut Table, key: &str, without: &str) -> Result<(), Mistake> {
 const FILES_KEYS: &[&str] = &[
     "dir",
     "match",
+    "match_deleted",
     "except",
     "verbs",
     "archive_to",
@@ -101,10 +102,12 @@ fn files(field: Field) -> Result<FilesGrant, Mistake> {
     let why = why(&mut table)?;
     let dir = dir(table.required("dir", "an absolute path or { from = \"operator\" }")?)?;
     let matching = globs(table.required("match", "a list of globs such as [\"**/*.gz\"]")?, true)?;
+    let deleted = table.optional("match_deleted").map(|field| globs(field, true)).transpose()?;
     let except = table.optional("except").map_or_else(|| Ok(Vec::new()), |field| globs(field, false))?;
     let verbs = verbs(&mut table, crate::grant::FilesVerb::ALL.iter().map(|verb| verb.as_str()))?;
     let mut grant = FilesGrant {
         dir,
+        match_deleted: deleted.unwrap_or_else(|| matching.clone()),
         matching,
         except,
         archive_to: None,

@@ -71,7 +71,7 @@ fn an_unknown_key_is_refused_with_the_valid_ones() {
         "why    =",
         "because =",
         &expect![
-            "line 23: `grants.files.logs.because`: there is no such key in `grants.files.logs`; valid keys: dir, match, except, verbs, archive_to, set_aside, min_age, max_bytes, max_files, keep_newest, in_use, why"
+            "line 23: `grants.files.logs.because`: there is no such key in `grants.files.logs`; valid keys: dir, match, match_deleted, except, verbs, archive_to, set_aside, min_age, max_bytes, max_files, keep_newest, in_use, why"
         ],
     );
     check(
@@ -444,6 +444,7 @@ fn every_key_that_permits_something_shows_in_the_grant_lines() {
         ("2000", "2001"),
         ("why    =", "except = [\"*.x\"]\nwhy    ="),
         ("why    =", "keep_newest = 1\nwhy    ="),
+        ("why    =", "match_deleted = [\"**/*.log\"]\nwhy    ="),
         ("\"remove\"]", "\"remove\", \"truncate\"]"),
         ("\"30s\"", "\"31s\""),
         ("\"restart\"]", "\"start\"]"),

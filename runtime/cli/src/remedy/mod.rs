@@ -1,6 +1,18 @@
 //! `theriac remedy`: writing, building, testing, reading and approving remedies.
+//!
+//! Each verb has a file of its own. What a remedy may do is said by `authority`, and whether one is trusted is judged there:
+//! the words here are the runner's words.
 
-use clap::Subcommand;
+mod approve;
+mod build;
+mod new;
+mod read;
+mod test;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -8,11 +20,53 @@ use crate::failure::Failure;
 
 /// What can be done with remedies.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Write a new remedy that builds and passes its own scenario
+    New(new::New),
+    /// Build a remedy and put its manifest in
+    Build(build::Build),
+    /// Build a remedy and run its scenarios with the real worker and the real gate
+    Test(test::Test),
+    /// Say in plain words what a remedy may do, here and anywhere, and who approved it
+    Inspect(File),
+    /// Say what another version of a remedy asks for
+    Diff(Diff),
+    /// Read what a remedy may do, and sign that
+    Approve(approve::Approve),
+    /// Say in one sentence whether a remedy would be loaded here
+    Verify(File),
+}
+
+/// One built remedy.
+#[derive(Debug, Args)]
+pub struct File {
+    /// The remedy, as `theriac remedy build` made it
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Two built remedies.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The one that is known
+    #[arg(value_name = "OLD")]
+    from: PathBuf,
+    /// The one that is new
+    #[arg(value_name = "NEW")]
+    to: PathBuf,
+}
 
 impl Command {
     /// Runs it.
-    pub fn run(self, _: &Context) -> Result<Exit, Failure> {
-        match self {}
+    pub fn run(self, context: &Context) -> Result<Exit, Failure> {
+        match self {
+            Self::New(new) => new.run(context),
+            Self::Build(build) => build.run(context),
+            Self::Test(test) => test.run(context),
+            Self::Inspect(File { file }) => read::inspect(context, &file),
+            Self::Diff(Diff { from, to }) => read::diff(context, &from, &to),
+            Self::Approve(approve) => approve.run(context),
+            Self::Verify(File { file }) => verify::run(context, &file),
+        }
     }
 }

@@ -16,7 +16,7 @@ use theriac_model::target::MountPath;
 use super::archive::{self, Archive};
 use super::place::{Found, Over, PlaceError, Root};
 use super::state::{self, Range};
-use super::{Entry, newer, own_name, pinned, root, used};
+use super::{Entry, Identity, newer, own_name, pinned, root, used};
 use crate::crash::crash_point;
 use crate::gate::{Applied, ApplyError, Change, Draft, Kept, Place};
 use crate::session::{Assumption, Scene};
@@ -222,7 +222,7 @@ impl Change for FileChange {
     fn draft(&mut self, scene: &mut Scene<'_>) -> Result<Draft, Denial> {
         let bound = scene.grants.dir(self.entry.label.as_str())?;
         let (path, verb) = (self.entry.below.as_path(), self.wish.verb());
-        bound.admits(path, verb)?;
+        self.entry.admits(bound, verb)?;
         if self.entry.via.is_some() && verb != FilesVerb::Truncate {
             return Err(self.denial(DenialCause::Unavailable, "deleted"));
         }
@@ -323,7 +323,12 @@ impl Change for FileChange {
         let root = root(scene, &self.entry.label).map_err(ApplyError::Denied)?;
         let found = self.entry.find(&root, self.wish.verb()).map_err(ApplyError::Denied)?;
         match (&self.wish, &kept.undo) {
-            (Wish::Replace(content), _) => self.replace(&root, &found, kept, content),
+            (Wish::Replace(content), _) => {
+                let (applied, identity) = self.replace(&root, &found, kept, content)?;
+                // Every handle to the file goes on standing for it: what is there now is what this run put there.
+                scene.table.follow(&self.entry, identity);
+                Ok(applied)
+            }
             (Wish::Append(content), Undo::CutBack { before, .. }) => self.append(&found, before.size, content),
             (Wish::Truncate, _) => self.cut(&found),
             (Wish::CopyTruncate, Undo::RestoreArchived { archive, before, content, .. }) => {
@@ -357,7 +362,7 @@ impl FileChange {
         MountPath::parse(path.as_str().strip_suffix(".zst")?).ok()
     }
 
-    fn replace(&self, root: &Root, found: &Found, kept: &Kept, content: &[u8]) -> Result<Applied, ApplyError> {
+    fn replace(&self, root: &Root, found: &Found, kept: &Kept, content: &[u8]) -> Result<(Applied, Identity), ApplyError> {
         let (Some(place), Observed::File(before)) = (&self.place, &kept.before) else {
             return Err(ApplyError::Denied(self.denial(DenialCause::Failed, "undo")));
         };
@@ -383,7 +388,8 @@ impl FileChange {
         let after = state::with_content(&file).map_err(|error| ApplyError::Ambiguous(self.io(&error)))?;
         root.sync_names(&self.entry.below)
             .map_err(|error| ApplyError::Ambiguous(self.entry.lost(self.wish.verb(), &error)))?;
-        Ok(Applied { after: Observed::File(after), bytes: content.len() as u64 })
+        let identity = file.metadata().map_err(|error| ApplyError::Ambiguous(self.io(&error)))?;
+        Ok((Applied { after: Observed::File(after), bytes: content.len() as u64 }, Identity::of(&identity)))
     }
 
     fn append(&self, found: &Found, size: u64, content: &[u8]) -> Result<Applied, ApplyError> {

@@ -59,6 +59,11 @@ impl Entry {
         }
     }
 
+    /// The verb and the path, held against the grant; for a file without a name other globs hold.
+    fn admits(&self, bound: &BoundDir, verb: FilesVerb) -> Result<(), Denial> {
+        if self.via.is_some() { bound.for_deleted().admits(&self.below, verb) } else { bound.admits(&self.below, verb) }
+    }
+
     /// The file, if it still is the one that was listed.
     fn find(&self, root: &Root, verb: FilesVerb) -> Result<Found, Denial> {
         let found = match self.via() {

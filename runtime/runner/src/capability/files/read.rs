@@ -50,7 +50,8 @@ pub(super) fn list_deleted(scene: &mut Scene<'_>, bound: &BoundDir) -> Result<Re
     let root = root(scene, &bound.label)?;
     let found = scene.open_files_now(root.identity.dev).deleted_below(bound.dir.as_path());
     let mut entries = Vec::new();
-    let shown = found.into_iter().filter(|(_, below, _)| bound.shows(below));
+    let deleted = bound.for_deleted();
+    let shown = found.into_iter().filter(|(_, below, _)| deleted.shows(below));
     for (identity, below, open) in shown.take(MAX_DELETED) {
         let via = Some((open.via.process, open.via.fd));
         entries.push(hand_out(scene, Entry { label: bound.label.clone(), below, identity, via })?);
@@ -83,7 +84,7 @@ pub(super) fn space(scene: &mut Scene<'_>, bound: &BoundDir) -> Result<Reply, De
 
 pub(super) fn stat(scene: &mut Scene<'_>, entry: &Entry) -> Result<Reply, Denial> {
     let bound = scene.grants.dir(entry.label.as_str())?;
-    bound.admits(&entry.below, FilesVerb::Stat)?;
+    entry.admits(bound, FilesVerb::Stat)?;
     if scene.overlay.is_gone(entry.identity) {
         return Err(entry.denial(DenialCause::StaleTarget, "assumed.gone", FilesVerb::Stat));
     }
@@ -111,7 +112,7 @@ pub(super) fn read(
     offset: u64,
     max: u32,
 ) -> Result<Reply, Denial> {
-    scene.grants.dir(entry.label.as_str())?.admits(&entry.below, verb)?;
+    entry.admits(scene.grants.dir(entry.label.as_str())?, verb)?;
     if scene.overlay.is_gone(entry.identity) {
         return Err(entry.denial(DenialCause::StaleTarget, "assumed.gone", verb));
     }
