@@ -226,9 +226,6 @@ fn configure(layout: &Layout, plan: &Plan, ports: &[u16], patient: &Path) -> any
     for mount in &plan.mounts {
         write!(runner, "\n[[mount]]\npath = \"{mount}\"\ntraffic_share = 0.1\n")?;
     }
-    if rustix::process::geteuid().is_root() {
-        runner += "\n[uids]\nagent = 911\ncourier_net = 912\nworker = [913, 914]\n";
-    }
     fs::write(layout.config.join("runner.toml"), runner)?;
     fs::write(layout.config.join("launcher.toml"), launcher)?;
     for (name, text) in &plan.playbooks {

@@ -12,5 +12,6 @@ mod deny;
 mod heal;
 mod host;
 mod neighbours;
+mod packaged;
 mod person;
 mod systemd_backend;

@@ -25,10 +25,8 @@ pub(crate) struct Options {
     programs: Option<PathBuf>,
 }
 
-/// What a person starts.
-const COMMANDS: &[&str] = &["theriac"];
-/// What systemd, the runner and `theriac up` start. The runner looks for the worker beside itself.
-const DAEMONS: &[&str] = &["theriac-agent", "theriac-runner", "theriac-worker", "theriac-courier", "theriac-launcher"];
+/// All in one directory: `theriac up` and the runner look for the others beside themselves.
+const PROGRAMS: &[&str] = &["theriac", "theriac-agent", "theriac-runner", "theriac-worker", "theriac-courier", "theriac-launcher"];
 
 /// Files of the checkout and where they go.
 const FILES: &[(&str, &str)] = &[
@@ -55,12 +53,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     let remedies = build::remedies_by(&programs)?;
     let tree = Tree::begin(&options.out)?;
-    for name in COMMANDS {
-        tree.program(&programs.path(name), &format!("usr/bin/{name}"))?;
-    }
-    for name in DAEMONS {
+    for name in PROGRAMS {
         tree.program(&programs.path(name), &format!("usr/lib/theriac/{name}"))?;
     }
+    tree.link("../lib/theriac/theriac", "usr/bin/theriac")?;
     for remedy in &remedies {
         tree.file(remedy, &below("usr/lib/theriac/remedies", remedy)?)?;
     }
@@ -138,6 +134,12 @@ impl Tree {
         Ok(())
     }
 
+    fn link(&self, target: &str, at: &str) -> anyhow::Result<()> {
+        let at = self.out.join(at);
+        fs::create_dir_all(at.parent().context("a path below the tree")?)?;
+        std::os::unix::fs::symlink(target, &at).with_context(|| format!("linking {}", at.display()))
+    }
+
     fn copy(&self, from: &Path, to: &str, mode: u32) -> anyhow::Result<()> {
         let to = self.out.join(to);
         fs::create_dir_all(to.parent().context("a path below the tree")?)?;
@@ -168,19 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn units_users_and_the_reference_agree_on_the_numbers() {
+    fn units_and_users_agree_on_the_numbers() {
         let users = text("packaging/sysusers.d/theriac.conf");
-        let reference = text("runtime/authority/src/runner.default.toml");
         for (user, unit) in [("theriac-agent", "agent"), ("theriac-courier-net", "courier-net")] {
             let unit = text(&format!("packaging/systemd/theriac-{unit}.service"));
             let [uid] = values(&users, user)[..] else { panic!("{user} is not there once") };
             assert_eq!(values(&unit, "--uid"), [uid]);
             assert_eq!(values(&unit, "--gid"), [uid]);
             assert!(unit.contains(&format!("id -u {user})\" = {uid} ")), "{user} is not checked");
-            assert!(reference.contains(&format!("= {uid}")), "{uid} is not in the reference");
         }
-        let workers = [values(&users, "theriac-worker-1"), values(&users, "theriac-worker-2")].concat().join(", ");
-        assert!(reference.contains(&format!("[{workers}]")), "{workers} are not in the reference");
     }
 
     #[test]
@@ -191,7 +189,7 @@ mod tests {
                 assert!(text.lines().any(|own| own == line), "{} lacks {line}", unit.display());
             }
             let program = text.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/lib/theriac/")).unwrap();
-            assert!(DAEMONS.contains(&program.split(' ').next().unwrap()), "{program} is not packaged");
+            assert!(PROGRAMS.contains(&program.split(' ').next().unwrap()), "{program} is not packaged");
         }
     }
 
