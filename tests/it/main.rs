@@ -15,3 +15,4 @@ mod neighbours;
 mod packaged;
 mod person;
 mod systemd_backend;
+mod tidy;

@@ -1,6 +1,8 @@
 //! `cargo xtask`: what a person or CI does with this repository. It knows paths and commands, nothing of Theriac's inside:
 //! whatever it asks of Theriac, it asks the way a user does, with the `theriac` command.
 
+#![expect(clippy::print_stdout, reason = "what a task has to say, it says to the person who ran it")]
+
 mod build;
 mod check;
 mod demo;

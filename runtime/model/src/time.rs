@@ -89,7 +89,7 @@ impl Span {
             "d" => 86_400_000,
             _ => return Err(wrong()),
         };
-        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let number: u64 = number.parse().map_err(|_too_large| wrong())?;
         let millis = number.checked_mul(factor).filter(|millis| *millis <= 36_500 * 86_400_000).ok_or_else(wrong)?;
         Ok(Self::from_millis(millis))
     }
@@ -99,7 +99,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = millis(self.0);
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-        match units.into_iter().find(|(factor, _)| millis != 0 && millis % factor == 0) {
+        match units.into_iter().find(|(factor, _)| millis != 0 && millis.is_multiple_of(*factor)) {
             Some((factor, unit)) => write!(f, "{}{unit}", millis / factor),
             None => write!(f, "{millis}ms"),
         }

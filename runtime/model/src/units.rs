@@ -87,7 +87,7 @@ impl Bytes {
         if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
             return Err(wrong());
         }
-        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let number: u64 = number.parse().map_err(|_too_large| wrong())?;
         number.checked_mul(factor).map(Self).ok_or_else(wrong)
     }
 }

@@ -184,7 +184,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            let _ = read::<Vec<String>>(&mut bytes.as_slice());
+            drop(read::<Vec<String>>(&mut bytes.as_slice()));
         }
     }
 }

@@ -42,10 +42,11 @@ pub fn engine() -> Result<Engine, EngineError> {
         .epoch_interruption(true)
         .consume_fuel(false)
         .max_wasm_stack(limits::GUEST_STACK)
-        // Guests are small: 4 GiB of reserved address space per memory is the default, and what `ulimit -v` kills.
-        .memory_reservation(16 << 20)
+        // 4 GiB of reserved address space per memory is the default, and what `ulimit -v` kills. Too little is as bad: every
+        // growth past the reservation copies the whole memory (a guest that grew to 256 MiB by the MiB took 6 s).
+        .memory_reservation(256 << 20)
         .memory_guard_size(64 << 10)
-        .memory_reservation_for_growth(1 << 20)
+        .memory_reservation_for_growth(64 << 20)
         // Images of memories would need memfd_create behind the walls.
         .memory_init_cow(false)
         // Nobody reads a backtrace of a remedy: panics come with their file and line.

@@ -88,7 +88,8 @@ fn when(path: &std::path::Path, act: fn()) {
 
 fn spin() {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    for _ in 0..cores {
+    // More threads than cores: it takes most of a machine that others are busy on, too.
+    for _ in 0..cores * 4 {
         thread::spawn(|| {
             loop {
                 std::hint::spin_loop();

@@ -9,8 +9,12 @@ use super::theriac::Theriac;
 /// The longest a case may take from the break to its end.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// Milliseconds.
+const EARLY: u64 = 2_000;
 
 type Check = Box<dyn Fn(&Theriac<'_>, &Watched) -> anyhow::Result<String>>;
+type Break = Box<dyn Fn(&Theriac<'_>) -> anyhow::Result<u64>>;
+type CleanUp = Box<dyn Fn(&Theriac<'_>) -> anyhow::Result<()>>;
 
 /// Something to break.
 pub(crate) struct Case {
@@ -21,11 +25,12 @@ pub(crate) struct Case {
     pub(crate) mission: Option<f64>,
     /// Why it can't be shown on this machine.
     pub(crate) impossible: Option<String>,
-    pub(crate) break_it: Box<dyn Fn(&Theriac<'_>) -> anyhow::Result<()>>,
+    /// Makes the fault; when it was there, in milliseconds since 1970.
+    pub(crate) break_it: Break,
     /// What it must have come to, and what is to be said of it.
     pub(crate) check: Check,
     /// Puts right what is not the daemon's business, so that the next case starts well.
-    pub(crate) clean_up: Box<dyn Fn(&Theriac<'_>) -> anyhow::Result<()>>,
+    pub(crate) clean_up: CleanUp,
 }
 
 /// What was seen of one case's incident.
@@ -83,8 +88,7 @@ impl Case {
             return Ok(finding(Outcome::NotPossible(why.clone())));
         }
         println!("\n{}: breaking {}", self.name, self.target);
-        let broken = now();
-        (self.break_it)(theriac)?;
+        let broken = (self.break_it)(theriac)?;
         let outcome = match self.watch(theriac, broken) {
             Ok(watched) => match (self.check)(theriac, &watched) {
                 Ok(said) => Outcome::Right { times: watched.times(), effects: watched.effects(), said },
@@ -121,11 +125,11 @@ impl Case {
         )
     }
 
-    /// The incident of this target that was detected after the break.
+    /// The incident of this target that was detected after the break; a volume is below its threshold a moment before it is full.
     fn find(&self, theriac: &Theriac<'_>, broken: u64) -> anyhow::Result<Option<String>> {
         let mine = |incident: &&Value| {
             incident.get("target").and_then(Value::as_str) == Some(&self.target)
-                && incident.get("detected").and_then(Value::as_u64).is_some_and(|at| at >= broken)
+                && incident.get("detected").and_then(Value::as_u64).is_some_and(|at| at + EARLY >= broken)
         };
         let id = |incident: &Value| incident.get("id").and_then(Value::as_str).map(str::to_owned);
         Ok(theriac.incidents()?.iter().find(mine).and_then(id))

@@ -8,13 +8,14 @@ use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use super::case::{Case, Watched};
+use super::case::{Case, Watched, now};
 use super::scratch::{Scratch, write_noise};
 use super::theriac::Theriac;
 
-/// Every case, in the order in which they are shown.
+/// Every case, in the order in which they are shown. The disk comes after two others: its rotated logs have to be older than
+/// the ten seconds that the remedy's grant leaves them alone.
 pub(crate) fn all(scratch: &Scratch) -> Vec<Case> {
-    vec![disk(scratch), crash(), hang(), spin(), leak(), misguided(), hostile()]
+    vec![crash(), hang(), disk(scratch), spin(), leak(), misguided(), hostile()]
 }
 
 fn nothing(_: &Theriac<'_>) -> anyhow::Result<()> {
@@ -40,7 +41,7 @@ fn disk(scratch: &Scratch) -> Case {
             // A runaway writer takes every block that is left.
             let mut file = fs::File::create(theriac.scratch().volume().join("runaway.data"))?;
             match write_noise(&mut file, usize::MAX, 99) {
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(now()),
                 Err(error) => Err(error.into()),
                 Ok(()) => anyhow::bail!("the volume did not get full"),
             }
@@ -89,7 +90,10 @@ fn spin() -> Case {
         target: "unit:hog".to_owned(),
         mission: Some(30.0),
         impossible: None,
-        break_it: Box::new(|theriac| Ok(fs::write(theriac.scratch().trigger("hog"), "")?)),
+        break_it: Box::new(|theriac| {
+            fs::write(theriac.scratch().trigger("hog"), "")?;
+            Ok(now())
+        }),
         check: Box::new(|_, watched| {
             healed(watched)?;
             let throttled = watched.records().any(|record| {
@@ -109,7 +113,10 @@ fn leak() -> Case {
         target: "unit:leaker".to_owned(),
         mission: Some(10.0),
         impossible: None,
-        break_it: Box::new(|theriac| Ok(fs::write(theriac.scratch().trigger("leaker"), "")?)),
+        break_it: Box::new(|theriac| {
+            fs::write(theriac.scratch().trigger("leaker"), "")?;
+            Ok(now())
+        }),
         check: Box::new(|_, watched| {
             healed(watched)?;
             let rungs = watched.runs().count();
@@ -149,7 +156,8 @@ fn misguided() -> Case {
         impossible: None,
         break_it: Box::new(move |theriac| {
             *before.borrow_mut() = Some(state_of(&theriac.scratch().app_config())?);
-            Ok(fs::remove_file(theriac.scratch().dependency("app"))?)
+            fs::remove_file(theriac.scratch().dependency("app"))?;
+            Ok(now())
         }),
         check: Box::new(move |theriac, watched| {
             ensure!(watched.state() == "escalated", "the incident is {}, and a person was needed", watched.state());
@@ -171,7 +179,10 @@ fn hostile() -> Case {
         target: "unit:bait".to_owned(),
         mission: None,
         impossible: None,
-        break_it: Box::new(|theriac| Ok(fs::remove_file(theriac.scratch().dependency("bait"))?)),
+        break_it: Box::new(|theriac| {
+            fs::remove_file(theriac.scratch().dependency("bait"))?;
+            Ok(now())
+        }),
         check: Box::new(|_, watched| {
             ensure!(watched.state() == "escalated", "the incident is {}", watched.state());
             let count = |name: &str| watched.records().filter(|record| record.get(name).is_some()).count();
@@ -187,11 +198,13 @@ fn hostile() -> Case {
 }
 
 /// Sends a signal to a service's main process, as an accident would.
-fn signal(theriac: &Theriac<'_>, service: &str, signal: Signal) -> anyhow::Result<()> {
+fn signal(theriac: &Theriac<'_>, service: &str, signal: Signal) -> anyhow::Result<u64> {
     let status = theriac.json(&["status"])?;
     let units = status.get("units").and_then(Value::as_array).context("`theriac status --json` has no units")?;
     let unit = units.iter().find(|unit| unit.get("name").and_then(Value::as_str) == Some(service));
     let pid = unit.and_then(|unit| unit.get("main_pid")).and_then(Value::as_i64).context("no main process")?;
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no main process")?;
-    Ok(rustix::process::kill_process(pid, signal)?)
+    let broken = now();
+    rustix::process::kill_process(pid, signal)?;
+    Ok(broken)
 }

@@ -61,8 +61,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             findings.push(case.run(&theriac)?);
         }
     }
-    let ledger = theriac.verify_ledger();
     daemon.stop()?;
+    let ledger = theriac.verify_ledger();
 
     table::print(&findings);
     match &ledger {

@@ -130,13 +130,13 @@ impl Scratch {
         );
         for service in &self.services {
             let extra = match service.name {
-                "hog" => "processes = [\"set-affinity\", \"renice\"]\ncpu_share = 0.7\ncpu_for = \"2s\"\n",
+                "hog" => "processes = [\"set-affinity\", \"renice\"]\ncpu_share = 0.6\ncpu_for = \"2s\"\n",
                 "leaker" => "memory_limit = \"64MiB\"\n",
                 _ => "",
             };
             text += &format!(
                 "\n[[service]]\nname = \"{}\"\nverbs = [\"start\", \"restart\", \"reset-failed\", \"set-property\", \"kill\"]\n\
-                 traffic_share = 0.1\nhealth = [{{ http = \"http://127.0.0.1:{}/health\", status = 200, timeout = \"500ms\" }}]\n\
+                 traffic_share = 0.1\nhealth = [{{ http = \"http://127.0.0.1:{}/health\", status = 200, timeout = \"250ms\" }}]\n\
                  health_failures = 3\n{extra}",
                 service.name, service.port
             );

@@ -126,10 +126,8 @@ impl<'a> Theriac<'a> {
 
     /// Incidents, newest first.
     pub(crate) fn incidents(&self) -> anyhow::Result<Vec<Value>> {
-        match self.json(&["incidents"])? {
-            Value::Array(incidents) => Ok(incidents),
-            other => bail!("`theriac incidents --json` printed {other}"),
-        }
+        let printed = self.json(&["incidents"])?;
+        printed.as_array().cloned().with_context(|| format!("`theriac incidents --json` printed {printed}"))
     }
 
     /// One incident with its runs and their records.

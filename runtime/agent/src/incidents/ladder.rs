@@ -133,7 +133,11 @@ impl Incidents {
         if matches!(run.state, RunState::Running | RunState::Verifying) {
             course.moved();
         }
-        self.line(at.now, id, format!("run {} is {}: {}", run.run, run.state, run.reason));
+        let line = match run.state {
+            RunState::Verifying if run.healed.is_some() => format!("healed by run {}; whether it lasts is watched", run.run),
+            state => format!("run {} is {state}: {}", run.run, run.reason),
+        };
+        self.line(at.now, id, line);
         if run.tell
             && matches!(run.state, RunState::Running | RunState::Verifying | RunState::Committed | RunState::Undone)
         {

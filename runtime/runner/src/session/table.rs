@@ -8,7 +8,7 @@ use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::id::Label;
 use theriac_model::unit::ProcessId;
 
-use crate::capability::files::Entry;
+use crate::capability::files::{Entry, Identity};
 
 /// What a handle stands for.
 #[derive(Debug, Clone)]
@@ -54,6 +54,19 @@ impl Table {
 
     pub(crate) fn get(&self, handle: Handle) -> Option<&Held> {
         self.open.get(&handle)
+    }
+
+    /// This run put another inode under the name of an entry: handles to the old one now stand for the new one.
+    pub(crate) fn follow(&mut self, old: &Entry, new: Identity) {
+        for held in self.open.values_mut() {
+            if let Held::Entry(entry) = held
+                && entry.label == old.label
+                && entry.below == old.below
+                && entry.identity == old.identity
+            {
+                entry.identity = new;
+            }
+        }
     }
 
     pub(crate) fn drop(&mut self, handle: Handle) {
