@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use theriac_authority::package::{self, Package};
+use theriac_authority::package;
 use theriac_model::units::Bytes;
 use theriac_runner::remedies::linkable;
 
@@ -43,8 +43,6 @@ pub(super) struct Built {
     bytes: u64,
     component: String,
     imports: Vec<String>,
-    #[serde(skip)]
-    pub(super) package: Package,
 }
 
 impl Build {
@@ -90,7 +88,6 @@ pub(super) fn build(dir: &Path, out: Option<PathBuf>, quiet: bool) -> Result<Bui
         bytes: package.bytes.len() as u64,
         component: package.digest.to_string(),
         imports,
-        package,
     })
 }
 
