@@ -219,7 +219,7 @@ fn configure(layout: &Layout, plan: &Plan, ports: &[u16], patient: &Path) -> any
         )?;
         write!(
             launcher,
-            "[[service]]\nname = \"service-{number}\"\ncommand = [\"{}\", \"--port\", \"{port}\"]\nautostart = true\nrestart = \"never\"\n\n",
+            "[[service]]\nname = \"service-{number}\"\ncommand = [\"{}\", \"--port\", \"{port}\"]\nautostart = true\nrestart = \"never\"\nstart_limit_burst = 1000\n\n",
             patient.display()
         )?;
     }
