@@ -21,10 +21,11 @@ fn the_packaged_units_heal_a_real_nginx() {
     };
     each_daemon_is_active_with_a_user_of_its_own(&machine);
     the_runner_has_no_inet_socket_and_the_agent_no_rights(&machine);
-    let mut times = Vec::new();
-    times.push(("killed (SIGKILL)", a_killed_nginx_is_started_again(&machine)));
-    times.push(("hung (SIGSTOP)", a_hung_nginx_is_restarted(&machine)));
-    times.push(("start-limit-hit", a_unit_that_systemd_gave_up_is_reset_and_started(&machine)));
+    let times = [
+        ("killed (SIGKILL)", a_killed_nginx_is_started_again(&machine)),
+        ("hung (SIGSTOP)", a_hung_nginx_is_restarted(&machine)),
+        ("start-limit-hit", a_unit_that_systemd_gave_up_is_reset_and_started(&machine)),
+    ];
     every_effect_was_of_a_signed_remedy(&machine);
     a_killed_runner_comes_back_and_knows_what_was(&machine);
     println!("{:<20}{:>14}", "nginx", "fault→healed");
@@ -34,7 +35,9 @@ fn the_packaged_units_heal_a_real_nginx() {
 fn each_daemon_is_active_with_a_user_of_its_own(machine: &Machine) {
     // Units, users and the runner's own idea of them are written in three places.
     let users = Uids::built_in();
-    for (unit, uid) in [("theriac-runner", 0), ("theriac-agent", users.agent), ("theriac-courier-net", users.courier_net)] {
+    for (unit, uid) in
+        [("theriac-runner", 0), ("theriac-agent", users.agent), ("theriac-courier-net", users.courier_net)]
+    {
         machine.until(&format!("{unit} to be active"), || machine.property(unit, "ActiveState") == "active");
         let status = machine.status_of(unit);
         let uids = [uid; 4].map(|uid| uid.to_string()).join("\t");
@@ -99,12 +102,16 @@ fn a_hung_nginx_is_restarted(machine: &Machine) -> Duration {
 
 /// systemd restarts it by itself, again and again, until it has had enough: until then Theriac lets systemd work.
 fn a_unit_that_systemd_gave_up_is_reset_and_started(machine: &Machine) -> Duration {
-    machine.nginx_drop_in("[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=1h\n[Service]\nRestart=always\nRestartSec=50ms\n");
+    machine.nginx_drop_in(
+        "[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=1h\n[Service]\nRestart=always\nRestartSec=50ms\n",
+    );
     let took = heal(machine, "start-limit-hit", || {
         loop {
             let began = Instant::now();
             machine.kill_nginx("KILL");
-            machine.until("systemd to have acted", || matches!(&*machine.property("nginx", "ActiveState"), "active" | "failed"));
+            machine.until("systemd to have acted", || {
+                matches!(&*machine.property("nginx", "ActiveState"), "active" | "failed")
+            });
             if machine.was_given_up() {
                 return began;
             }
@@ -116,12 +123,13 @@ fn a_unit_that_systemd_gave_up_is_reset_and_started(machine: &Machine) -> Durati
 
 fn every_effect_was_of_a_signed_remedy(machine: &Machine) {
     let records = machine.records();
-    let signed = records.iter().filter(|record| matches!(record, Record::RemedyLoaded { signers, .. } if signers.len() == 1));
+    let signed =
+        records.iter().filter(|record| matches!(record, Record::RemedyLoaded { signers, .. } if signers.len() == 1));
     assert_eq!(signed.count(), 4, "the four that ship");
     assert!(!records.iter().any(|record| matches!(record, Record::RemedyRefused { .. })));
-    let improved = records.iter().filter(|record| {
-        matches!(record, Record::Verified { phase: Phase::Fast, verdict: Verdict::Improved, .. })
-    });
+    let improved = records
+        .iter()
+        .filter(|record| matches!(record, Record::Verified { phase: Phase::Fast, verdict: Verdict::Improved, .. }));
     assert!(improved.count() >= 3, "one run for each fault");
 }
 
@@ -130,7 +138,8 @@ fn a_killed_runner_comes_back_and_knows_what_was(machine: &Machine) {
     let known = machine.records().len();
     machine.run(&["systemctl", "kill", "--signal=KILL", "--kill-who=main", "theriac-runner"]);
     machine.until("the runner to be another process", || {
-        machine.property("theriac-runner", "ActiveState") == "active" && machine.property("theriac-runner", "MainPID") != before
+        machine.property("theriac-runner", "ActiveState") == "active"
+            && machine.property("theriac-runner", "MainPID") != before
     });
     assert!(machine.records().len() > known, "all of it, and its new start");
 }

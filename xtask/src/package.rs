@@ -26,7 +26,8 @@ pub(crate) struct Options {
 }
 
 /// All in one directory: `theriac up` and the runner look for the others beside themselves.
-const PROGRAMS: &[&str] = &["theriac", "theriac-agent", "theriac-runner", "theriac-worker", "theriac-courier", "theriac-launcher"];
+const PROGRAMS: &[&str] =
+    &["theriac", "theriac-agent", "theriac-runner", "theriac-worker", "theriac-courier", "theriac-launcher"];
 
 /// Files of the checkout and where they go.
 const FILES: &[(&str, &str)] = &[

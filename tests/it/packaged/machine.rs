@@ -114,7 +114,9 @@ impl Machine {
             fs::write(self.layout.config.join(format!("remedies/{name}.wasm")), &bytes).unwrap();
             self.write(&format!("/etc/theriac/remedies/{name}.approval"), &approve(&bytes, &signer));
         }
-        for (kind, step) in [("service-crash", "start"), ("service-unhealthy", "restart"), ("start-limit-hit", "reset-and-start")] {
+        for (kind, step) in
+            [("service-crash", "start"), ("service-unhealthy", "restart"), ("start-limit-hit", "reset-and-start")]
+        {
             let playbook = format!(
                 "name: {kind}\nsummary: with a short wait\nhandles: [{kind}]\nrungs:\n  - remedy: service-recover\n    params: {{ step: {step} }}\n    level: 1\n    healed_within: 30s\n    stable_for: 2s\n"
             );
@@ -169,12 +171,16 @@ impl Machine {
     /// Open internet sockets of a unit's main process.
     pub(super) fn inet_sockets(&self, unit: &str) -> usize {
         let tables = ["net/tcp", "net/tcp6", "net/udp", "net/udp6", "net/raw", "net/raw6"];
-        let text: String = tables.iter().map(|table| fs::read_to_string(self.proc(unit, table)).unwrap_or_default()).collect();
+        let text: String =
+            tables.iter().map(|table| fs::read_to_string(self.proc(unit, table)).unwrap_or_default()).collect();
         let inodes: Vec<&str> = text.lines().filter_map(|line| line.split_ascii_whitespace().nth(9)).collect();
-        let links = fs::read_dir(self.proc(unit, "fd")).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        let links =
+            fs::read_dir(self.proc(unit, "fd")).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
         let is_inet = |link: &std::path::PathBuf| {
             let link = link.to_string_lossy();
-            link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')).is_some_and(|inode| inodes.contains(&inode))
+            link.strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'))
+                .is_some_and(|inode| inodes.contains(&inode))
         };
         links.filter(is_inet).count()
     }
@@ -192,7 +198,8 @@ impl Machine {
 
     /// systemd starts it no more, unless it has been reset since.
     pub(super) fn was_given_up(&self) -> bool {
-        self.run(&["journalctl", "--no-pager", "--unit=nginx.service", "--output=cat"]).contains("Start request repeated too quickly")
+        self.run(&["journalctl", "--no-pager", "--unit=nginx.service", "--output=cat"])
+            .contains("Start request repeated too quickly")
     }
 
     /// A GET in the machine's own network is answered with 200.
@@ -221,7 +228,8 @@ impl Machine {
             Ok(AgentAnswer::Incidents(all)) => {
                 all.into_iter().map(|incident| Incident { closed: incident.state == IncidentState::Closed }).collect()
             }
-            other => panic!("{other:?}\n{}", self.journal()),
+            Ok(other) => panic!("not incidents: {other:?}"),
+            Err(error) => panic!("{error:#}\n{}", self.journal()),
         }
     }
 
@@ -237,7 +245,8 @@ impl Machine {
                         return records;
                     }
                 }
-                other => panic!("{other:?}\n{}", self.journal()),
+                Ok(other) => panic!("not entries: {other:?}"),
+                Err(error) => panic!("{error:#}\n{}", self.journal()),
             }
         }
     }
