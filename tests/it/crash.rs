@@ -59,7 +59,10 @@ fn replace_and_take_back() -> Scenario {
     let mut sick = Service::new("sick");
     sick.args = vec!["--needs".into(), dir.path().join("missing").display().to_string()];
     let rung = format!("  - remedy: misguided\n{QUICK}");
-    let rules = format!("\n[[directory]]\npath = \"{}\"\nlabel = \"config\"\nverbs = [\"replace\"]\n", dir.path().join("granted").display());
+    let rules = format!(
+        "\n[[directory]]\npath = \"{}\"\nlabel = \"config\"\nverbs = [\"replace\"]\n",
+        dir.path().join("granted").display()
+    );
     let host = Host::start_in(
         dir,
         &Setup {
@@ -74,7 +77,8 @@ fn replace_and_take_back() -> Scenario {
     let whole = move |_: &Host, state: RunState| {
         assert!(matches!(state, RunState::Undone | RunState::Superseded), "{state}");
         assert_eq!(fs::read_to_string(&config).unwrap(), "workers = 4\n");
-        let left: Vec<_> = fs::read_dir(config.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(config.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["app.conf"], "nothing of ours is left behind");
     };
     Scenario {
@@ -121,12 +125,16 @@ fn archive_logs() -> Scenario {
     fs::create_dir(volume.join("log")).unwrap();
     let names: Vec<String> = (1..=6).map(|n| format!("app.log.{n}")).collect();
     for (n, name) in names.iter().enumerate() {
-        let noise: Vec<u8> = (0..1_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(u32::try_from(n).unwrap()) >> 13).to_le_bytes()[0]).collect();
+        let noise: Vec<u8> = (0..1_u32 << 20)
+            .map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(u32::try_from(n).unwrap()) >> 13).to_le_bytes()[0])
+            .collect();
         fs::write(volume.join("log").join(name), noise).unwrap();
     }
     let mut rest = fs::File::create(volume.join("rest")).unwrap();
     while std::io::Write::write_all(&mut rest, &[0x5a; 65_536]).is_ok() {}
-    let rung = format!("  - remedy: disk-reclaim\n    params: {{ mode: archive, keep_days: 0, target_available: 100 }}\n{QUICK}");
+    let rung = format!(
+        "  - remedy: disk-reclaim\n    params: {{ mode: archive, keep_days: 0, target_available: 100 }}\n{QUICK}"
+    );
     let rules = format!(
         "\n[[mount]]\npath = \"{volume}\"\ntraffic_share = 0.1\ndisk_full = 0.05\n\n[[directory]]\npath = \"{volume}/log\"\nlabel = \"logs\"\nverbs = [\"archive\"]\narchive_to = \"{archive}\"\n",
         volume = volume.display(),
@@ -155,12 +163,20 @@ fn archive_logs() -> Scenario {
             let archived = archives.iter().filter(|archive| archive.starts_with(&format!("{name}."))).count();
             assert!(archived <= 1, "{state}: {name} is archived twice: {archives:?}");
             assert!(kept || archived == 1, "{state}: {name} is lost");
-            assert!(state != RunState::Undone || (kept && archived == 0), "{state}: {name} was not put back: {archives:?}");
+            assert!(
+                state != RunState::Undone || (kept && archived == 0),
+                "{state}: {name} was not put back: {archives:?}"
+            );
         }
         let known = |file: &String| names.contains(file);
         assert!(logs.iter().all(known), "{state}: something of ours is left behind: {logs:?}");
     };
-    Scenario { name: "disk-reclaim archive", host, proposal: proposal("i-1", "disk-full", &target, "test", "disk-reclaim"), whole: Box::new(whole) }
+    Scenario {
+        name: "disk-reclaim archive",
+        host,
+        proposal: proposal("i-1", "disk-full", &target, "test", "disk-reclaim"),
+        whole: Box::new(whole),
+    }
 }
 
 fn list(dir: &std::path::Path) -> BTreeSet<String> {
@@ -175,7 +191,8 @@ struct Volume {
 impl Volume {
     fn mount(path: &std::path::Path, bytes: u64) -> Self {
         let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
-        rustix::mount::mount("theriac-test", path, "tmpfs", rustix::mount::MountFlags::NOSUID, options.as_c_str()).unwrap();
+        rustix::mount::mount("theriac-test", path, "tmpfs", rustix::mount::MountFlags::NOSUID, options.as_c_str())
+            .unwrap();
         Self { path: path.to_owned() }
     }
 }
@@ -186,10 +203,13 @@ impl Drop for Volume {
     }
 }
 
+/// How often the launcher brought it up. It says `running` more than once for one start.
 fn starts_of(host: &Host, service: &str) -> usize {
     let log = host.log("theriac-launcher");
-    let started = |line: &&str| line.contains(&format!("service={service}")) && line.contains("running");
-    log.lines().filter(started).count()
+    let mine = log.lines().filter(|line| line.contains(&format!("service={service} ")));
+    let up: Vec<bool> = mine.map(|line| line.contains("\"running\"")).collect();
+    let came_up = |pair: &[bool]| pair == [false, true];
+    usize::from(up.first() == Some(&true)) + up.windows(2).filter(|pair| came_up(pair)).count()
 }
 
 /// Runs the scenario with the runner dying at the point; `false` when the point was not reached.
@@ -204,7 +224,9 @@ fn dies_at(scenario: fn() -> Scenario, point: &str) -> bool {
         return false;
     }
     host.start_runner(&[]);
-    let state = host.try_state(&proposal).map_or(RunState::Superseded, |_| host.wait_for(&proposal, RunState::is_terminal).state);
+    let state = host
+        .try_state(&proposal)
+        .map_or(RunState::Superseded, |_| host.wait_for(&proposal, RunState::is_terminal).state);
     let told = format!("{name} killed at {point}: {state}");
     assert_ne!(state, RunState::FailedNeedsPerson, "{told}\n{:#?}", host.records());
     whole(&host, state);
@@ -232,10 +254,13 @@ fn wait_for_death_or_end(host: &mut Host, proposal: &Proposal) -> bool {
 /// I1 to I3 and I6 of the crash design: an outcome for every intent, and each effect taken back at most once.
 fn every_intent_is_settled(host: &Host, told: &str) {
     let records = host.records();
-    let done: BTreeSet<u32> = records.iter().filter_map(|r| if let Record::Done { index, .. } = r { Some(*index) } else { None }).collect();
+    let done: BTreeSet<u32> =
+        records.iter().filter_map(|r| if let Record::Done { index, .. } = r { Some(*index) } else { None }).collect();
     let restored: Vec<u32> = records
         .iter()
-        .filter_map(|r| if let Record::UndoDone { index, outcome: UndoOutcome::Restored, .. } = r { Some(*index) } else { None })
+        .filter_map(|r| {
+            if let Record::UndoDone { index, outcome: UndoOutcome::Restored, .. } = r { Some(*index) } else { None }
+        })
         .collect();
     for record in &records {
         if let Record::Intent { index, .. } = record {
@@ -256,27 +281,56 @@ fn at_every_point(scenario: fn() -> Scenario, wanted: &[&str]) {
 
 #[test]
 fn a_run_that_starts_a_service_survives_a_kill_at_every_point() {
-    let wanted = ["run.reserved", "run.planned", "run.running", "run.verifying", "run.healed", "gate.before-intent", "gate.after-intent", "gate.after-apply", "gate.after-done"];
+    let wanted = [
+        "run.reserved",
+        "run.planned",
+        "run.running",
+        "run.verifying",
+        "run.healed",
+        "gate.before-intent",
+        "gate.after-intent",
+        "gate.after-apply",
+        "gate.after-done",
+    ];
     at_every_point(start_again, &wanted);
 }
 
 #[test]
 fn a_run_that_is_taken_back_survives_a_kill_at_every_point() {
-    let wanted = ["run.undoing", "gate.after-intent", "files.replace-before-rename", "undo.after-intent", "undo.after-apply", "undo.after-done"];
+    let wanted = [
+        "run.undoing",
+        "gate.after-intent",
+        "files.replace-before-rename",
+        "undo.after-intent",
+        "undo.after-apply",
+        "undo.after-done",
+    ];
     at_every_point(replace_and_take_back, &wanted);
 }
 
 #[test]
 fn a_run_that_restarts_a_service_survives_a_kill_at_every_point() {
-    at_every_point(restart_a_hung_one, &["run.running", "gate.after-intent", "gate.after-apply", "gate.after-done", "run.healed"]);
+    at_every_point(
+        restart_a_hung_one,
+        &["run.running", "gate.after-intent", "gate.after-apply", "gate.after-done", "run.healed"],
+    );
 }
 
 #[test]
 fn a_run_that_archives_logs_survives_a_kill_at_every_point() {
     if !crate::host::is_root() {
-        println!("not possible here: a filesystem of our own needs root in this test; the demo shows it as an ordinary user");
+        println!(
+            "not possible here: a filesystem of our own needs root in this test; the demo shows it as an ordinary user"
+        );
         return;
     }
-    let wanted = ["run.running", "gate.after-intent", "files.archive-half", "files.archive-complete", "gate.after-apply", "gate.after-done"];
+    let wanted = [
+        "run.running",
+        "gate.after-intent",
+        "files.archive-half",
+        "files.archive-complete",
+        "gate.after-apply",
+        "gate.after-done",
+    ];
     at_every_point(archive_logs, &wanted);
 }

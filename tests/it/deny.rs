@@ -39,7 +39,10 @@ impl Ward {
         };
         let rules = match remedies.first() {
             Some(&"misguided") => directory("config", "\"replace\""),
-            Some(_) | None => directory("logs", "\"remove\", \"truncate\", \"archive\", \"replace\", \"append\", \"set-aside\", \"copy-truncate\""),
+            Some(_) | None => directory(
+                "logs",
+                "\"remove\", \"truncate\", \"archive\", \"replace\", \"append\", \"set-aside\", \"copy-truncate\"",
+            ),
         };
         let setup = Setup {
             services: vec![sick.clone()],
@@ -154,7 +157,9 @@ fn a_remedy_that_does_not_help_is_undone_byte_for_byte() {
 fn what_imports_more_than_its_grants_is_refused_at_load_and_named() {
     let ward = Ward::with(vec!["bombs", "ungranted", "wasi"], &rung("bombs"));
     let OperatorAnswer::Status(status) = ward.host.operator(&OperatorRequest::Status) else { panic!("no status") };
-    let why = |file: &str| status.refused.iter().find(|(name, _)| name == file).map(|(_, why)| why.as_str()).unwrap_or_default();
+    let why = |file: &str| {
+        status.refused.iter().find(|(name, _)| name == file).map(|(_, why)| why.as_str()).unwrap_or_default()
+    };
     assert!(why("ungranted.wasm").contains("[grants.units.LABEL]"), "{:?}", status.refused);
     assert!(why("wasi.wasm").contains("wasi:"), "{:?}", status.refused);
     assert_eq!(status.remedies.len(), 1, "the one with its grants is loaded: {status:?}");

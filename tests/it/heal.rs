@@ -14,7 +14,9 @@ fn web() -> Service {
 }
 
 fn quick(step: &str) -> String {
-    format!("  - remedy: service-recover\n    params: {{ step: {step} }}\n    level: 1\n    healed_within: 10s\n    stable_for: 500ms\n")
+    format!(
+        "  - remedy: service-recover\n    params: {{ step: {step} }}\n    level: 1\n    healed_within: 10s\n    stable_for: 500ms\n"
+    )
 }
 
 #[test]
@@ -36,7 +38,8 @@ fn a_killed_service_is_started_again_and_the_run_is_committed() {
     assert!(run.healed.is_some() && run.stable.is_some());
     Host::wait_for_status(&web, "200");
     assert_ne!(host.main_pid("web"), before);
-    let applied = host.records().iter().filter(|r| matches!(r, Record::Done { outcome: Outcome::Applied { .. }, .. })).count();
+    let applied =
+        host.records().iter().filter(|r| matches!(r, Record::Done { outcome: Outcome::Applied { .. }, .. })).count();
     assert_eq!(applied, 1, "one effect: it was started");
 }
 
@@ -55,7 +58,11 @@ fn a_hung_service_is_restarted() {
     let run = host.heal(&proposal("i-1", "service-unhealthy", "unit:web", "test-hang", "service-recover"));
 
     assert_eq!(run.state, RunState::Committed, "{run:?}");
-    assert!(host.records().iter().any(|r| matches!(r, Record::Verified { phase: Phase::Fast, verdict: Verdict::Improved, .. })));
+    assert!(
+        host.records()
+            .iter()
+            .any(|r| matches!(r, Record::Verified { phase: Phase::Fast, verdict: Verdict::Improved, .. }))
+    );
 }
 
 #[test]

@@ -97,7 +97,10 @@ impl Host {
         let mut host = Self { dir, layout, others: Vec::new(), runner: None };
         if !setup.services.is_empty() {
             let launcher = host.spawn("theriac-launcher", &[]);
-            let courier = host.spawn("theriac-courier", if is_root() { &["net", "--uid", COURIER, "--gid", COURIER] } else { &["net"] });
+            let courier = host.spawn(
+                "theriac-courier",
+                if is_root() { &["net", "--uid", COURIER, "--gid", COURIER] } else { &["net"] },
+            );
             host.others.extend([launcher, courier]);
             host.wait_for_socket(Socket::Launcher);
             host.wait_for_socket(Socket::CourierNet);
@@ -111,7 +114,11 @@ impl Host {
     }
 
     fn spawn(&self, program: &str, args: &[&str]) -> Child {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join(format!("{program}.log"))).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join(format!("{program}.log")))
+            .unwrap();
         Command::new(binary(program))
             .args(args)
             .arg("--config")
@@ -163,7 +170,8 @@ impl Host {
     /// SIGTERM, and what it exits with.
     pub(crate) fn stop_runner(&mut self) -> std::process::ExitStatus {
         let mut runner = self.runner.take().expect("a runner");
-        rustix::process::kill_process(rustix::process::Pid::from_child(&runner), rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&runner), rustix::process::Signal::TERM)
+            .unwrap();
         runner.wait().unwrap()
     }
 
@@ -173,12 +181,14 @@ impl Host {
 
     /// Asks as the agent.
     pub(crate) fn ask(&self, request: &RunnerRequest) -> RunnerAnswer {
-        ask(&self.layout.socket(Socket::Runner), request).unwrap_or_else(|error| panic!("{error}\n{}", self.log("theriac-runner")))
+        ask(&self.layout.socket(Socket::Runner), request)
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log("theriac-runner")))
     }
 
     /// Asks as a person.
     pub(crate) fn operator(&self, request: &OperatorRequest) -> OperatorAnswer {
-        ask(&self.layout.socket(Socket::Operator), request).unwrap_or_else(|error| panic!("{error}\n{}", self.log("theriac-runner")))
+        ask(&self.layout.socket(Socket::Operator), request)
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log("theriac-runner")))
     }
 
     /// Proposes the rung and returns the answer.
@@ -205,7 +215,12 @@ impl Host {
         let runner = self.layout.runner();
         let key = theriac_authority::key::HostKey::open(&runner.join("keys/ledger.key")).unwrap();
         let key = theriac_journal::ledger::VerifierKey::parse(&key.signer().public().to_string()).unwrap();
-        let report = theriac_journal::ledger::audit::verify(&runner.join("journal"), &runner.join("ledger"), &key, theriac_journal::ledger::audit::Options::default());
+        let report = theriac_journal::ledger::audit::verify(
+            &runner.join("journal"),
+            &runner.join("ledger"),
+            &key,
+            theriac_journal::ledger::audit::Options::default(),
+        );
         assert!(report.finding.is_none(), "{:?}", report.finding);
         assert!(report.records > 0);
     }
@@ -222,14 +237,20 @@ impl Host {
     pub(crate) fn wait_for(&self, proposal: &Proposal, wanted: impl Fn(RunState) -> bool) -> RunSummary {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let RunnerAnswer::Runs(runs) = self.ask(&RunnerRequest::Runs { incident: proposal.incident.clone() }) else {
+            let RunnerAnswer::Runs(runs) = self.ask(&RunnerRequest::Runs { incident: proposal.incident.clone() })
+            else {
                 panic!("no runs")
             };
             let newest = runs.into_iter().find(|run| run.rung == proposal.rung);
             if let Some(run) = newest.as_ref().filter(|run| wanted(run.state)) {
                 return run.clone();
             }
-            assert!(Instant::now() < deadline, "the run is {newest:?}\n{:#?}\n{}", self.records(), self.log("theriac-runner"));
+            assert!(
+                Instant::now() < deadline,
+                "the run is {newest:?}\n{:#?}\n{}",
+                self.records(),
+                self.log("theriac-runner")
+            );
             pause();
         }
     }
@@ -260,7 +281,8 @@ impl Host {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let RunnerAnswer::Units(units) = self.ask(&RunnerRequest::Units)
-                && let Some(unit) = units.iter().find(|unit| unit.name.as_str() == service && unit.is_up() && unit.main_pid != 0)
+                && let Some(unit) =
+                    units.iter().find(|unit| unit.name.as_str() == service && unit.is_up() && unit.main_pid != 0)
             {
                 return rustix::process::Pid::from_raw(i32::try_from(unit.main_pid).unwrap()).unwrap();
             }
@@ -367,7 +389,10 @@ pub(crate) fn guest(name: &str) -> Vec<u8> {
             assert!(status.success(), "building {workspace}");
         }
     });
-    let found = ["plugins", "tests/guests"].into_iter().map(|workspace| root().join(workspace)).find(|workspace| workspace.join(name).is_dir());
+    let found = ["plugins", "tests/guests"]
+        .into_iter()
+        .map(|workspace| root().join(workspace))
+        .find(|workspace| workspace.join(name).is_dir());
     let workspace = found.unwrap_or_else(|| panic!("no guest `{name}`"));
     let component = workspace.join("target/wasm32-wasip2/release").join(format!("{}.wasm", name.replace('-', "_")));
     let manifest = fs::read_to_string(workspace.join(name).join("remedy.toml")).unwrap();
@@ -423,7 +448,8 @@ fn sign(layout: &Layout, remedies: &[&str]) {
 pub(crate) fn approve(bytes: &[u8], signer: &Signer) -> String {
     let package = package::open(bytes.to_vec()).unwrap();
     let day = 86_400_000;
-    let now = u64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let now =
+        u64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
     let seconds = |at: u64| Timestamp(at / 1000 * 1000);
     let valid = Validity { from: seconds(now - day), until: seconds(now + 30 * day) };
     let approval = Approval::of(&package.manifest, package.digest, valid).unwrap();

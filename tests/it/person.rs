@@ -10,7 +10,9 @@ use crate::host::{Host, Service, Setup, is_root, playbook, proposal};
 
 fn crashed(mode: Option<&'static str>, level: u8) -> (Host, theriac_model::record::Proposal) {
     let web = Service::new("web");
-    let rung = format!("  - remedy: service-recover\n    params: {{ step: start }}\n    level: {level}\n    healed_within: 10s\n    stable_for: 500ms\n");
+    let rung = format!(
+        "  - remedy: service-recover\n    params: {{ step: start }}\n    level: {level}\n    healed_within: 10s\n    stable_for: 500ms\n"
+    );
     let host = Host::start(&Setup {
         services: vec![web.clone()],
         remedies: vec!["service-recover"],
@@ -45,7 +47,10 @@ fn a_level_three_rung_waits_for_exactly_the_plan_that_is_shown() {
     let other = theriac_model::plan::PlanHash(theriac_model::id::Digest::of(b"another plan"));
     let wrong = OperatorRequest::Consent { incident: proposal.incident.clone(), plan: other, note: None };
     assert!(matches!(host.operator(&wrong), OperatorAnswer::Refused(_)));
-    assert!(!host.records().iter().any(|record| matches!(record, Record::Intent { .. })), "nothing was done while it waited");
+    assert!(
+        !host.records().iter().any(|record| matches!(record, Record::Intent { .. })),
+        "nothing was done while it waited"
+    );
 
     let right = OperatorRequest::Consent { incident: proposal.incident.clone(), plan: shown.hash, note: None };
     assert_eq!(host.operator(&right), OperatorAnswer::Done);

@@ -1,6 +1,6 @@
 //! The real `theriac`, alone and with all daemons below `theriac up`. Build with `--workspace`: the daemons lie beside it.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its fixtures")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and so do its fixtures")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

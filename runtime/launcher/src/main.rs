@@ -34,7 +34,11 @@ fn main() -> anyhow::Result<()> {
     if args.die_with_parent {
         die_with_parent().context("asking to end with the parent")?;
     }
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
     let identity = args.uid.zip(args.gid).map(|(uid, gid)| Identity { uid, gid });
     drop_privileges(identity).context("dropping privileges")?;
     let layout = Layout { config: args.config, state: args.state };

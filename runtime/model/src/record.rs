@@ -32,7 +32,10 @@ pub struct Entry {
 }
 
 /// What happened.
-#[expect(clippy::large_enum_variant, reason = "records are written and folded one at a time, never kept by the thousand")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "records are written and folded one at a time, never kept by the thousand"
+)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Record {

@@ -25,9 +25,8 @@ impl Trend {
     pub fn over(readings: impl Iterator<Item = (Timestamp, f64)> + Clone) -> Option<Self> {
         let (first, _) = readings.clone().next()?;
         let points = readings.map(|(at, value)| (at.since(first).as_secs_f64(), value));
-        let (count, sum_t, sum_v, seconds) = points.clone().fold((0_usize, 0.0, 0.0, 0.0), |(n, t, v, _), (at, value)| {
-            (n + 1, t + at, v + value, at)
-        });
+        let (count, sum_t, sum_v, seconds) =
+            points.clone().fold((0_usize, 0.0, 0.0, 0.0), |(n, t, v, _), (at, value)| (n + 1, t + at, v + value, at));
         if count < Self::LEAST_READINGS || seconds <= 0.0 {
             return None;
         }

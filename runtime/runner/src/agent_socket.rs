@@ -118,7 +118,8 @@ impl Service for AgentSocket {
 
     fn follow(&self, stream: &mut UnixStream) {
         let events = self.parts.book.events().subscribe();
-        let mut send = |event: &RunnerEvent| frame::write(stream, &Frame { epoch: self.epoch(), id: 0, message: event });
+        let mut send =
+            |event: &RunnerEvent| frame::write(stream, &Frame { epoch: self.epoch(), id: 0, message: event });
         for event in self.parts.observer.known() {
             if send(&event).is_err() {
                 return;

@@ -81,8 +81,16 @@ impl Book {
             numbers::apply(&mut folded, entry);
         }
         let epoch = standing.epoch() + 1;
-        let inner =
-            Inner { journal, clock, standing, summaries, numbers: folded, next_run: 0, consents: BTreeMap::new(), broken: false };
+        let inner = Inner {
+            journal,
+            clock,
+            standing,
+            summaries,
+            numbers: folded,
+            next_run: 0,
+            consents: BTreeMap::new(),
+            broken: false,
+        };
         Ok(Self { inner: Mutex::new(inner), changed: Condvar::new(), events: Events::default(), epoch })
     }
 
@@ -156,7 +164,8 @@ impl Book {
         }
         let situation = situation(inner.clock.now());
         if let Err(objection) = guardrail::check_proposal(&inner.standing, guardrails, &proposal, &situation) {
-            let refused = Record::ProposalRefused { proposal, rule: objection.rule().to_owned(), reason: objection.to_string() };
+            let refused =
+                Record::ProposalRefused { proposal, rule: objection.rule().to_owned(), reason: objection.to_string() };
             self.append(&mut inner, refused, Durability::Buffered)?;
             return Ok(Reserved::No(objection));
         }
@@ -229,8 +238,7 @@ impl Book {
     pub fn consent(&self, consent: Consent) -> Result<(), WriteError> {
         let mut inner = self.lock();
         let question = consent.question().clone();
-        let record =
-            Record::Consented { run: question.run.clone(), plan: question.plan, by: consent.by().to_owned() };
+        let record = Record::Consented { run: question.run.clone(), plan: question.plan, by: consent.by().to_owned() };
         self.append(&mut inner, record, Durability::Synced)?;
         inner.consents.insert(question.run, consent);
         self.changed.notify_all();

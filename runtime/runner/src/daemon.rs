@@ -316,9 +316,11 @@ fn listen(parts: &Arc<Parts>) -> Result<(), DaemonError> {
         let path = parts.layout.socket(Socket::Runner);
         std::os::unix::fs::chown(&path, None, Some(agent)).map_err(|source| ListenError::Io { path, source })?;
     }
-    server::serve(listener, Arc::new(AgentSocket::new(Arc::clone(parts), agent)), "runner").map_err(system("starting a thread"))?;
+    server::serve(listener, Arc::new(AgentSocket::new(Arc::clone(parts), agent)), "runner")
+        .map_err(system("starting a thread"))?;
     let operator = OperatorSocket { parts: Arc::clone(parts), me, shared_user: agent == me };
-    server::serve(parts.layout.listen(Socket::Operator, 0o600)?, Arc::new(operator), "operator").map_err(system("starting a thread"))?;
+    server::serve(parts.layout.listen(Socket::Operator, 0o600)?, Arc::new(operator), "operator")
+        .map_err(system("starting a thread"))?;
     Ok(())
 }
 

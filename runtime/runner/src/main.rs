@@ -37,14 +37,20 @@ fn main() -> anyhow::Result<()> {
     if arguments.die_with_parent {
         theriac_protocol::process::die_with_parent().context("asking to end with the parent")?;
     }
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
     #[cfg(feature = "crash-points")]
     if let Some(point) = &arguments.crash_at {
         anyhow::ensure!(theriac_runner::crash::arm(point), "there is no crash point `{point}`");
     }
     let worker = match arguments.worker {
         Some(worker) => worker,
-        None => std::env::current_exe().context("finding the worker beside the runner")?.with_file_name("theriac-worker"),
+        None => {
+            std::env::current_exe().context("finding the worker beside the runner")?.with_file_name("theriac-worker")
+        }
     };
     let layout = Layout { config: arguments.config, state: arguments.state };
     daemon::run(&Settings { layout, worker, distinct_users: arguments.distinct_users })?;

@@ -17,8 +17,8 @@ use theriac_model::target::Target;
 use theriac_model::time::Timestamp;
 use theriac_model::unit::UnitState;
 use theriac_model::verdict::Measurement;
-use theriac_protocol::runner::RunnerEvent;
 use theriac_probe::{Facts, HealthStreak, Sampler, precondition};
+use theriac_protocol::runner::RunnerEvent;
 
 use crate::backend::{Managers, UnitError};
 use crate::clock;
@@ -98,7 +98,8 @@ impl Observer {
     /// Keeps the state, and tells of it where more than its age changed.
     fn keep_unit(&self, name: &UnitName, state: UnitState) {
         let before = self.lock().facts.units.insert(name.clone(), state.clone());
-        let same = |old: &UnitState| UnitState { since_ms: 0, ..old.clone() } == UnitState { since_ms: 0, ..state.clone() };
+        let same =
+            |old: &UnitState| UnitState { since_ms: 0, ..old.clone() } == UnitState { since_ms: 0, ..state.clone() };
         if !before.as_ref().is_some_and(same) {
             (self.tell)(RunnerEvent::Unit(state));
         }
@@ -180,8 +181,15 @@ impl Observer {
         match self.units.state(name) {
             Ok(state) => self.keep_unit(name, state),
             // A unit that is not there has no state; one that can't be read keeps none either: "unknown" beats "as before".
-            Err(UnitError::NoSuchUnit { .. } | UnitError::Alias { .. } | UnitError::Job { .. } | UnitError::Timeout { .. }
-                | UnitError::Unavailable { .. } | UnitError::Refused { .. } | UnitError::Connection { .. }) => {
+            Err(
+                UnitError::NoSuchUnit { .. }
+                | UnitError::Alias { .. }
+                | UnitError::Job { .. }
+                | UnitError::Timeout { .. }
+                | UnitError::Unavailable { .. }
+                | UnitError::Refused { .. }
+                | UnitError::Connection { .. },
+            ) => {
                 self.lock().facts.units.remove(name);
             }
         }

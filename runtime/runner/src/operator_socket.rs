@@ -83,16 +83,22 @@ impl OperatorSocket {
                 .and_then(|(id, open)| open.plan.as_ref().map(|(plan, hash)| (id.clone(), (**plan).clone(), *hash)))
         })?;
         let entries = run::recovery::entries_of(&self.parts.book, &run).ok()?;
-        let decision = entries.into_iter().rev().find_map(|entry| match entry.record {
-            Record::Decided { decision, .. } => Some(decision),
-            _ => None,
+        let decision = entries.into_iter().rev().find_map(|entry| {
+            if let Record::Decided { decision, .. } = entry.record { Some(decision) } else { None }
         })?;
         Some(WaitingPlan { run, plan, hash, decision, needs_note: self.shared_user })
     }
 
     /// A yes counts by the peer's user where that proves a person, by an operator's signature where it does not.
-    fn consent(&self, peer: Peer, incident: &IncidentId, plan: PlanHash, note: Option<&str>) -> Result<OperatorAnswer, Refused> {
-        let waiting = self.waiting(incident).ok_or_else(|| format!("no plan of incident `{incident}` waits for a consent"))?;
+    fn consent(
+        &self,
+        peer: Peer,
+        incident: &IncidentId,
+        plan: PlanHash,
+        note: Option<&str>,
+    ) -> Result<OperatorAnswer, Refused> {
+        let waiting =
+            self.waiting(incident).ok_or_else(|| format!("no plan of incident `{incident}` waits for a consent"))?;
         if waiting.hash != plan {
             return Err("the plan has changed since it was shown: look at it again".to_owned());
         }
@@ -113,7 +119,8 @@ impl OperatorSocket {
     }
 
     fn decline(&self, peer: Peer, incident: &IncidentId) -> Result<OperatorAnswer, Refused> {
-        let waiting = self.waiting(incident).ok_or_else(|| format!("no plan of incident `{incident}` waits for a consent"))?;
+        let waiting =
+            self.waiting(incident).ok_or_else(|| format!("no plan of incident `{incident}` waits for a consent"))?;
         self.write(Record::Declined { run: waiting.run, by: name_of(peer) })
     }
 
@@ -151,8 +158,14 @@ impl OperatorSocket {
         let left = |until: GuardTime, now: GuardTime| Span::from_millis(millis(until.since(now)));
         let (holds, breakers, cooldowns) = parts.book.standing(|standing, now| {
             (
-                standing.holds(now).map(|(target, hold)| (target.cloned(), hold.until.map(|until| left(until, now)))).collect(),
-                standing.breakers().map(|(remedy, target, why)| (remedy.clone(), target.clone(), why.to_owned())).collect(),
+                standing
+                    .holds(now)
+                    .map(|(target, hold)| (target.cloned(), hold.until.map(|until| left(until, now))))
+                    .collect(),
+                standing
+                    .breakers()
+                    .map(|(remedy, target, why)| (remedy.clone(), target.clone(), why.to_owned()))
+                    .collect(),
                 standing.cooldowns(now).map(|(target, until)| (target.clone(), left(until, now))).collect(),
             )
         });

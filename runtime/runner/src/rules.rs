@@ -93,7 +93,8 @@ impl Rules {
         };
         let path = layout.config.join("runner.toml");
         let own = [normal(&layout.config)?, normal(&layout.state)?];
-        let host = HostConfig::parse(&read(&path)?).map_err(|source| RulesError::Host { path, source })?.protecting(own);
+        let host =
+            HostConfig::parse(&read(&path)?).map_err(|source| RulesError::Host { path, source })?.protecting(own);
         let path = layout.config.join("trust.toml");
         let trust = TrustStore::parse(&read(&path)?).map_err(|source| RulesError::Host { path, source })?;
         let playbooks = playbooks(&layout.config.join("playbooks"), &mut read)?;
@@ -117,7 +118,10 @@ fn normal(path: &Path) -> Result<MountPath, NameError> {
     MountPath::parse(&path.to_string_lossy())
 }
 
-fn playbooks(dir: &Path, read: &mut impl FnMut(&Path) -> Result<String, RulesError>) -> Result<Vec<Playbook>, RulesError> {
+fn playbooks(
+    dir: &Path,
+    read: &mut impl FnMut(&Path) -> Result<String, RulesError>,
+) -> Result<Vec<Playbook>, RulesError> {
     let mut own = Vec::new();
     for path in files(dir)? {
         let text = read(&path)?;

@@ -103,7 +103,8 @@ fn update(summary: &mut RunSummary, entry: &Entry) -> bool {
             match (phase, verdict) {
                 (Phase::Fast, Verdict::Improved) => summary.healed = Some(entry.at),
                 (Phase::Stable, Verdict::Improved) => summary.stable = Some(entry.at),
-                (Phase::Before, _) | (Phase::Fast | Phase::Stable, Verdict::Worse | Verdict::NotImproved | Verdict::Unknown) => {}
+                (Phase::Before, _)
+                | (Phase::Fast | Phase::Stable, Verdict::Worse | Verdict::NotImproved | Verdict::Unknown) => {}
             }
             true
         }

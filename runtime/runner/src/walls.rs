@@ -52,14 +52,10 @@ pub enum WallError {
 
 /// Raises the filter for every thread of this process and for all that it will start.
 pub fn raise() -> Result<(), WallError> {
-    let not_unix = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Ne,
-        u64::from(libc::AF_UNIX.unsigned_abs()),
-    )
-    .and_then(|condition| SeccompRule::new(vec![condition]))
-    .map_err(WallError::Compile)?;
+    let not_unix =
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, u64::from(libc::AF_UNIX.unsigned_abs()))
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+            .map_err(WallError::Compile)?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|(number, _)| (*number, Vec::new())).collect();
     rules.insert(libc::SYS_socket, vec![not_unix]);
     // EPERM, not a kill: a library that probes for the network must not end a run half-way.

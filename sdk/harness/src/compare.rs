@@ -17,7 +17,13 @@ use crate::snapshot::Snapshot;
 use crate::stage::Stage;
 
 /// Every way in which the run was not as expected.
-pub(crate) fn problems(expect: &Expect, performance: &Performance, stage: &Stage, before: &Snapshot, after: &Snapshot) -> Vec<String> {
+pub(crate) fn problems(
+    expect: &Expect,
+    performance: &Performance,
+    stage: &Stage,
+    before: &Snapshot,
+    after: &Snapshot,
+) -> Vec<String> {
     let mut problems = Vec::new();
     problems.extend(report(expect.report, &performance.dry));
     problems.extend(effects(expect, &performance.plan));
@@ -43,7 +49,9 @@ pub(crate) fn problems(expect: &Expect, performance: &Performance, stage: &Stage
     if let (Some(word), Some(service)) = (expect.unit, &stage.service)
         && !service.becomes(word)
     {
-        let state = service.state().map_or_else(|error| error.to_string(), |state| format!("{:?}, {}", state.active, state.result));
+        let state = service
+            .state()
+            .map_or_else(|error| error.to_string(), |state| format!("{:?}, {}", state.active, state.result));
         problems.push(format!("the unit is not {word:?} but {state}"));
     }
     problems
@@ -76,7 +84,10 @@ fn effects(expect: &Expect, plan: &[PlannedEffect]) -> Vec<String> {
     let planned: Vec<String> = plan.iter().map(|planned| words(&planned.effect)).collect();
     let choices = expect.effects().unwrap_or_default();
     let mut problems = Vec::new();
-    if !choices.iter().any(|choice| choice.len() == planned.len() && choice.iter().zip(&planned).all(|(e, p)| is_meant(e, p))) {
+    if !choices
+        .iter()
+        .any(|choice| choice.len() == planned.len() && choice.iter().zip(&planned).all(|(e, p)| is_meant(e, p)))
+    {
         problems.push(format!("effects: expected {choices:?}, planned {planned:?}"));
     }
     let classes: Vec<String> = plan.iter().map(|planned| planned.undo.as_str().to_owned()).collect();
@@ -112,6 +123,8 @@ fn words(effect: &Effect) -> String {
 fn denials(entries: &[Entry]) -> Vec<String> {
     let word = |denial: &Denial| format!("{} {}", denial.cause.as_str(), denial.rule);
     let mut seen = BTreeSet::new();
-    let all = entries.iter().filter_map(|entry| if let Record::Denied { denial, .. } = &entry.record { Some(word(denial)) } else { None });
+    let all = entries
+        .iter()
+        .filter_map(|entry| if let Record::Denied { denial, .. } = &entry.record { Some(word(denial)) } else { None });
     all.filter(|denial| seen.insert(denial.clone())).collect()
 }

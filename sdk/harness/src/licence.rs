@@ -54,7 +54,8 @@ impl Licence {
             Compiled::Artefact(artefact) => artefact,
             Compiled::Refused { sentence, .. } => return Err(ScenarioError::Part { doing, why: sentence }),
         };
-        artefact.imports = linkable(approved.manifest(), &artefact.imports).map_err(ScenarioError::part("loading the remedy"))?;
+        artefact.imports =
+            linkable(approved.manifest(), &artefact.imports).map_err(ScenarioError::part("loading the remedy"))?;
         let policies = Policies::new(&[]).map_err(ScenarioError::part("reading the built-in policies"))?;
         Ok(Self { approved, artefact, workers, policies })
     }
@@ -78,7 +79,12 @@ impl Licence {
     }
 
     /// Leave for a dry run.
-    pub(crate) fn permit(&self, host: &HostConfig, kind: FaultKind, target: &Target) -> Result<DryRunPermit, ScenarioError> {
+    pub(crate) fn permit(
+        &self,
+        host: &HostConfig,
+        kind: FaultKind,
+        target: &Target,
+    ) -> Result<DryRunPermit, ScenarioError> {
         authorise::authorise_dry_run(&self.approved, host, kind, target, moment())
             .map_err(ScenarioError::part("authorising the dry run"))
     }
@@ -137,7 +143,10 @@ fn approve(package: &Package) -> Result<Approved, ScenarioError> {
     );
     let trust = TrustStore::parse(&trust).map_err(ScenarioError::part(doing))?;
     let now = clock::wall();
-    let valid = Validity { from: Timestamp(now.0.saturating_sub(HOUR_MS)), until: Timestamp(now.0.saturating_add(24 * HOUR_MS)) };
+    let valid = Validity {
+        from: Timestamp(now.0.saturating_sub(HOUR_MS)),
+        until: Timestamp(now.0.saturating_add(24 * HOUR_MS)),
+    };
     let approval = Approval::of(&package.manifest, package.digest, valid).map_err(ScenarioError::part(doing))?;
     let mut note = Note::unsigned(&approval.to_string()).map_err(ScenarioError::part(doing))?;
     note.sign(&signer).map_err(ScenarioError::part(doing))?;

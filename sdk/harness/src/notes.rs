@@ -20,7 +20,9 @@ pub(crate) enum BreakOff {
 impl BreakOff {
     fn hits(self, record: &Record) -> bool {
         match (self, record) {
-            (Self::Before(at), Record::Intent { index, .. }) | (Self::After(at), Record::Done { index, .. }) => at == *index,
+            (Self::Before(at), Record::Intent { index, .. }) | (Self::After(at), Record::Done { index, .. }) => {
+                at == *index
+            }
             (Self::Before(_) | Self::After(_), _) => false,
         }
     }

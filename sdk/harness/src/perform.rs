@@ -46,7 +46,12 @@ pub fn play(programs: &Programs, remedy: &Path, file: &Path) -> Outcome {
     outcome
 }
 
-fn played(programs: &Programs, remedy: &Path, file: &Path, outcome: &mut Outcome) -> Result<(u32, Vec<String>), ScenarioError> {
+fn played(
+    programs: &Programs,
+    remedy: &Path,
+    file: &Path,
+    outcome: &mut Outcome,
+) -> Result<(u32, Vec<String>), ScenarioError> {
     let scenario = Scenario::read(file)?;
     outcome.summary.clone_from(&scenario.summary);
     let bytes = std::fs::read(remedy).map_err(ScenarioError::io(format!("reading `{}`", remedy.display())))?;
@@ -155,7 +160,9 @@ impl Play<'_> {
                 }
             }
             let gone = files_of(&entries, &lost);
-            found.extend(stage.snapshot()?.differs_from(&start, &gone).into_iter().map(|what| format!("{time}: {what}")));
+            found.extend(
+                stage.snapshot()?.differs_from(&start, &gone).into_iter().map(|what| format!("{time}: {what}")),
+            );
         }
         let when = break_off.map_or_else(|| "the run did not help".to_owned(), |at| at.to_string());
         Ok(found.into_iter().map(|what| format!("{when}: {what}")).collect())

@@ -203,7 +203,8 @@ impl Scenario {
     /// Reads one file.
     pub fn read(path: &Path) -> Result<Self, ScenarioError> {
         let text = fs::read_to_string(path).map_err(ScenarioError::io(format!("reading `{}`", path.display())))?;
-        Self::parse(&text).map_err(|problem| ScenarioError::Scenario { problem: format!("`{}`: {problem}", path.display()) })
+        Self::parse(&text)
+            .map_err(|problem| ScenarioError::Scenario { problem: format!("`{}`: {problem}", path.display()) })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -296,7 +297,8 @@ fn size(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
-    const LEAST: &str = "summary = 's'\nfault = 'disk-full'\n[unit]\nstate = 'running'\n[expect]\nreport = 'treated'\neffects = []\n";
+    const LEAST: &str =
+        "summary = 's'\nfault = 'disk-full'\n[unit]\nstate = 'running'\n[expect]\nreport = 'treated'\neffects = []\n";
 
     fn refused(from: &str, to: &str) -> String {
         assert!(LEAST.contains(from));
@@ -317,7 +319,9 @@ mod tests {
         Scenario::parse(&LEAST.replace("[unit]", &directory("path = 'a'\nbytes = '1KiB'"))).unwrap();
         assert!(refused("[unit]", &directory("path = '../a'\nbytes = '1KiB'")).contains("does not lie below"));
         assert!(refused("[unit]", &directory("path = 'a'")).contains("one of `bytes`"));
-        assert!(refused("[unit]", &directory("path = 'a'\nbytes = '1KiB'\ndeleted = true")).contains("would not be there"));
+        assert!(
+            refused("[unit]", &directory("path = 'a'\nbytes = '1KiB'\ndeleted = true")).contains("would not be there")
+        );
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl Service {
         let port = free_port()?;
         let name = UnitName::parse(NAME).map_err(ScenarioError::part("naming the unit"))?;
         configure(programs, layout, unit, port)?;
-        let launcher = Daemon::start(in_layout(Command::new(programs.path("theriac-launcher")), layout).stdin(Stdio::null()))?;
+        let launcher =
+            Daemon::start(in_layout(Command::new(programs.path("theriac-launcher")), layout).stdin(Stdio::null()))?;
         let courier = if unit.health {
             let mut command = Command::new(programs.path("theriac-courier"));
             command.arg("net").stdin(Stdio::null());
@@ -181,7 +182,10 @@ impl Service {
         while !is_so(self) {
             if Instant::now() > deadline {
                 let state = self.state().map_or_else(|error| error.to_string(), |state| format!("{state:?}"));
-                return Err(ScenarioError::Part { doing: "preparing the unit", why: format!("waited in vain for {what}: {state}") });
+                return Err(ScenarioError::Part {
+                    doing: "preparing the unit",
+                    why: format!("waited in vain for {what}: {state}"),
+                });
             }
             std::thread::sleep(POLL);
         }
@@ -206,7 +210,9 @@ fn in_layout(mut command: Command, layout: &Layout) -> Command {
 fn configure(programs: &Programs, layout: &Layout, unit: &Unit, port: u16) -> Result<(), ScenarioError> {
     // Two starts, and the third is refused until somebody forgets the failures.
     let restart = match unit.state {
-        UnitWord::GivenUp => "restart = \"on-failure\"\nrestart_delay = \"10ms\"\nstart_limit_burst = 2\nstart_limit_interval = \"1h\"",
+        UnitWord::GivenUp => {
+            "restart = \"on-failure\"\nrestart_delay = \"10ms\"\nstart_limit_burst = 2\nstart_limit_interval = \"1h\""
+        }
         UnitWord::Running | UnitWord::Crashed | UnitWord::Stopped | UnitWord::Hung => "restart = \"never\"",
     };
     let program = programs.path("scenario-stand-in");

@@ -67,7 +67,8 @@ impl Snapshot {
 
     /// In which ways this one is not as `start` was; what can't be taken back is left out.
     pub(crate) fn differs_from(&self, start: &Self, but: &BTreeSet<FileKey>) -> Vec<String> {
-        let keys: BTreeSet<&FileKey> = self.files.keys().chain(start.files.keys()).filter(|key| !but.contains(key)).collect();
+        let keys: BTreeSet<&FileKey> =
+            self.files.keys().chain(start.files.keys()).filter(|key| !but.contains(key)).collect();
         let mut differences: Vec<String> = Vec::new();
         for key @ (label, path) in keys {
             match (start.files.get(key), self.files.get(key)) {

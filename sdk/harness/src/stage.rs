@@ -65,23 +65,35 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn set(props: Props<'_>, break_off: Option<BreakOff>) -> Result<Self, ScenarioError> {
-        let scratch = tempfile::Builder::new().prefix("theriac-").tempdir().map_err(ScenarioError::io("making a scratch directory"))?;
+        let scratch = tempfile::Builder::new()
+            .prefix("theriac-")
+            .tempdir()
+            .map_err(ScenarioError::io("making a scratch directory"))?;
         let root = scratch.path().canonicalize().map_err(ScenarioError::io("finding the scratch directory"))?;
         let layout = Layout { config: root.join("config"), state: root.join("state") };
         for dir in [&layout.config, &layout.state.join("run"), &layout.launcher()] {
             make(dir)?;
         }
-        let mut building = Building { props, root, mounts: Vec::new(), holders: Vec::new(), dirs: BTreeMap::new(), config: String::from("mode = \"relaxed\"\n") };
+        let mut building = Building {
+            props,
+            root,
+            mounts: Vec::new(),
+            holders: Vec::new(),
+            dirs: BTreeMap::new(),
+            config: String::from("mode = \"relaxed\"\n"),
+        };
         for directory in &props.scenario.directory {
             building.directory(directory)?;
         }
-        let service = props.scenario.unit.as_ref().map(|unit| Service::start(props.programs, &layout, unit)).transpose()?;
+        let service =
+            props.scenario.unit.as_ref().map(|unit| Service::start(props.programs, &layout, unit)).transpose()?;
         if let (Some(service), Some(unit)) = (&service, &props.scenario.unit) {
             building.unit(service, unit.verbs.as_deref());
             service.bring_to(unit.state)?;
         }
         let target = building.target(service.as_ref())?;
-        let host = HostConfig::parse(&building.config).map_err(ScenarioError::part("writing the host's configuration"))?;
+        let host =
+            HostConfig::parse(&building.config).map_err(ScenarioError::part("writing the host's configuration"))?;
         let notes = Arc::new(Notes::new(break_off));
         let world = world(&layout, &host, service.as_ref(), Arc::clone(&notes), ahead(props))?;
         let Building { dirs, mounts, holders, .. } = building;
@@ -133,7 +145,8 @@ fn world(
     ahead: Duration,
 ) -> Result<World, ScenarioError> {
     let options = Options { quota: 1 << 30, arena: 1 << 20 };
-    let undo = UndoStore::open(&layout.state.join("undo"), options).map_err(ScenarioError::part("opening the undo store"))?;
+    let undo =
+        UndoStore::open(&layout.state.join("undo"), options).map_err(ScenarioError::part("opening the undo store"))?;
     let roots = Roots::default();
     roots.pin(host.directories.iter().map(|directory| &directory.path));
     Ok(World {
@@ -301,7 +314,10 @@ impl Building<'_> {
 
 /// Text that looks different in each file and does not compress to nothing.
 fn noise(seed: &str, size: u64) -> Vec<u8> {
-    let mut state = seed.bytes().fold(0x9e37_79b9_7f4a_7c15_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) | 1;
+    let mut state = seed
+        .bytes()
+        .fold(0x9e37_79b9_7f4a_7c15_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        | 1;
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let mut text = Vec::with_capacity(size.saturating_add(17));
     while text.len() < size {

@@ -16,8 +16,10 @@ pub fn serve(port: u16, load: &str) -> io::Result<()> {
     match load {
         "spin" => {
             for _ in 0..std::thread::available_parallelism()?.get() {
-                std::thread::spawn(|| loop {
-                    std::hint::spin_loop();
+                std::thread::spawn(|| {
+                    loop {
+                        std::hint::spin_loop();
+                    }
                 });
             }
         }

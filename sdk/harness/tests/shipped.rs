@@ -60,10 +60,14 @@ fn a_remedy_imports_only_what_its_grants_cover_and_never_wasi() {
     for (name, bytes) in components() {
         let imports: Vec<String> = package::imports(&bytes).unwrap();
         // Besides interfaces it imports the types of its own exports, by their bare names.
-        let (interfaces, types): (Vec<String>, Vec<String>) = imports.into_iter().partition(|import| import.contains(':'));
+        let (interfaces, types): (Vec<String>, Vec<String>) =
+            imports.into_iter().partition(|import| import.contains(':'));
         linkable(&manifest(name), &interfaces).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(interfaces.iter().all(|import| import.starts_with("theriac:remedy/")), "{name}: {interfaces:?}");
-        assert!(types.iter().all(|name| ["input", "report", "opinion", "denial"].contains(&name.as_str())), "{name}: {types:?}");
+        assert!(
+            types.iter().all(|name| ["input", "report", "opinion", "denial"].contains(&name.as_str())),
+            "{name}: {types:?}"
+        );
     }
 }
 
@@ -87,7 +91,8 @@ fn every_rung_of_every_playbook_is_treated_by_its_remedy_with_parameters_that_fi
             let manifest = manifest(rung.remedy.as_str());
             let treats = playbook.handles.iter().all(|kind| manifest.handles.contains(kind));
             assert!(treats, "{}: {} does not treat it", file.display(), rung.remedy);
-            resolve_params(&manifest.params, &rung.params).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            resolve_params(&manifest.params, &rung.params)
+                .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             rungs += 1;
         }
     }
@@ -110,7 +115,9 @@ fn a_scenario_that_is_wrong_is_told_and_does_not_pass() {
     let Verdict::Failed { problems } = &summary.outcomes[0].verdict else { panic!("{summary}") };
     assert!(!summary.passed());
     let told = problems.join("\n");
-    for part in ["report: expected GaveUp", "effects: expected [[\"restart\"]], planned [\"start\"]", "the unit is not Stopped"] {
+    for part in
+        ["report: expected GaveUp", "effects: expected [[\"restart\"]], planned [\"start\"]", "the unit is not Stopped"]
+    {
         assert!(told.contains(part), "{told}");
     }
 }

@@ -37,7 +37,8 @@ fn main() -> anyhow::Result<()> {
         // A service that can't read its configuration does not start.
         fs::read(path)?;
     }
-    let _log = options.log.as_ref().map(|path| fs::OpenOptions::new().append(true).create(true).open(path)).transpose()?;
+    let _log =
+        options.log.as_ref().map(|path| fs::OpenOptions::new().append(true).create(true).open(path)).transpose()?;
     if let Some(path) = options.spin_when.clone() {
         thread::spawn(move || when(&path, spin));
     }

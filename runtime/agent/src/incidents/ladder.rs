@@ -133,9 +133,10 @@ impl Incidents {
         if matches!(run.state, RunState::Running | RunState::Verifying) {
             course.moved();
         }
-        let line = match run.state {
-            RunState::Verifying if run.healed.is_some() => format!("healed by run {}; whether it lasts is watched", run.run),
-            state => format!("run {} is {state}: {}", run.run, run.reason),
+        let line = if run.state == RunState::Verifying && run.healed.is_some() {
+            format!("healed by run {}; whether it lasts is watched", run.run)
+        } else {
+            format!("run {} is {}: {}", run.run, run.state, run.reason)
         };
         self.line(at.now, id, line);
         if run.tell

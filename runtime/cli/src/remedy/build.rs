@@ -82,13 +82,7 @@ pub(super) fn build(dir: &Path, out: Option<PathBuf>, quiet: bool) -> Result<Bui
         fs::create_dir_all(parent).or_fail_at(format!("making `{}`", parent.display()))?;
     }
     fs::write(&file, &package.bytes).or_fail_at(format!("writing `{}`", file.display()))?;
-    Ok(Built {
-        remedy: name,
-        file,
-        bytes: package.bytes.len() as u64,
-        component: package.digest.to_string(),
-        imports,
-    })
+    Ok(Built { remedy: name, file, bytes: package.bytes.len() as u64, component: package.digest.to_string(), imports })
 }
 
 /// Beside `wasm32-wasip2/release/`, so that what ignores cargo's directory ignores this one.

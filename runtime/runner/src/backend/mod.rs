@@ -66,7 +66,11 @@ impl UnitError {
     pub const fn may_have_happened(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Connection { .. } => true,
-            Self::NoSuchUnit { .. } | Self::Alias { .. } | Self::Job { .. } | Self::Unavailable { .. } | Self::Refused { .. } => false,
+            Self::NoSuchUnit { .. }
+            | Self::Alias { .. }
+            | Self::Job { .. }
+            | Self::Unavailable { .. }
+            | Self::Refused { .. } => false,
         }
     }
 }

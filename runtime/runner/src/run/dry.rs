@@ -24,7 +24,9 @@ use crate::writer::{WriteError, Writer as _};
 /// What a dry run outside a run gives: for `theriac dry-run`, nothing is reserved and nothing can follow.
 pub(crate) fn dry_run(parts: &Parts, proposal: &Proposal) -> Result<(Plan, Decision), String> {
     let remedies = parts.remedies();
-    let loaded = remedies.get(&proposal.remedy).ok_or_else(|| format!("no approved remedy `{}` is loaded here", proposal.remedy))?;
+    let loaded = remedies
+        .get(&proposal.remedy)
+        .ok_or_else(|| format!("no approved remedy `{}` is loaded here", proposal.remedy))?;
     let rules = parts.rules();
     let measurement = parts.observer.measure(proposal.kind, &proposal.target);
     let run = RunId::parse("dry-run").map_err(|error| error.to_string())?;

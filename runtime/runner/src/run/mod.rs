@@ -22,8 +22,8 @@ use theriac_model::record::{Action, Decision, Proposal, Record};
 use theriac_model::run::{RunEvent, RunState};
 use theriac_model::verdict::{Measurement, Phase, Verdict};
 
-use crate::crash::crash_point;
 use crate::book::{Answer, Reserved, StepError};
+use crate::crash::crash_point;
 use crate::parts::Parts;
 use crate::remedies::{Loaded, chain};
 use crate::rules::Rules;
@@ -31,8 +31,8 @@ use crate::session::{Host as _, LiveEnd, Session};
 use crate::undo;
 use crate::worker::{Ending, WorkerError};
 use crate::writer::{WriteError, Writer as _};
-use dry::{Ask, Dry, DryError, Recorder};
 pub(crate) use dry::dry_run;
+use dry::{Ask, Dry, DryError, Recorder};
 use verify::Verification;
 
 /// How long the runner looks for the fault that the agent says is there: its third failed health check may come a moment
@@ -181,8 +181,12 @@ impl Attempt {
         self.parts.book.write(record, Durability::Buffered)?;
         match before.present {
             Some(true) => Ok(Some(before)),
-            Some(false) => self.step(RunEvent::Superseded, format!("the fault is not there: {}", before.summary)).map(|()| None),
-            None => self.step(RunEvent::Refused, format!("the fault can't be measured: {}", before.summary)).map(|()| None),
+            Some(false) => {
+                self.step(RunEvent::Superseded, format!("the fault is not there: {}", before.summary)).map(|()| None)
+            }
+            None => {
+                self.step(RunEvent::Refused, format!("the fault can't be measured: {}", before.summary)).map(|()| None)
+            }
         }
     }
 
@@ -346,7 +350,10 @@ impl Attempt {
         if !healed_before {
             let within = self.rung.healed_within.unwrap_or(timing.healed_within).duration();
             let mut finding = verification.fast(within);
-            if let Some(lower) = opinion_of.filter(|_| finding.verdict == Verdict::Improved).and_then(|(loaded, warrant)| self.opinion(loaded, warrant, before)) {
+            if let Some(lower) = opinion_of
+                .filter(|_| finding.verdict == Verdict::Improved)
+                .and_then(|(loaded, warrant)| self.opinion(loaded, warrant, before))
+            {
                 finding.verdict = finding.verdict.lowered_by(lower.0);
                 finding.summary = format!("{}; the remedy says: {}", finding.summary, lower.1);
             }
@@ -376,7 +383,11 @@ impl Attempt {
         if finding.verdict == Verdict::Improved {
             return Ok(true);
         }
-        self.parts.book.step(&self.run, RunEvent::NotImproved, format!("{}: {}", finding.verdict.as_str(), finding.summary))?;
+        self.parts.book.step(
+            &self.run,
+            RunEvent::NotImproved,
+            format!("{}: {}", finding.verdict.as_str(), finding.summary),
+        )?;
         Ok(false)
     }
 
@@ -386,7 +397,10 @@ impl Attempt {
         let input = self.recorder(loaded).input(Some(before)).ok()?;
         match self.call(loaded, Export::Check, input, |call| session.answer(call)) {
             Ok(Ending::Checked(Opinion::NotImproved(said))) => Some((Verdict::NotImproved, said)),
-            Ok(Ending::Checked(Opinion::Satisfied | Opinion::Unsure(_)) | Ending::Remediated(_) | Ending::Ended { .. }) | Err(_) => None,
+            Ok(
+                Ending::Checked(Opinion::Satisfied | Opinion::Unsure(_)) | Ending::Remediated(_) | Ending::Ended { .. },
+            )
+            | Err(_) => None,
         }
     }
 
@@ -395,8 +409,11 @@ impl Attempt {
         crash_point("run.undoing");
         let entries = recovery::entries_of(&self.parts.book, &self.run)?;
         let outcomes = undo::take_back(&self.parts.world, &self.run, &entries, verdict)?;
-        let unsettled: Vec<String> =
-            outcomes.iter().filter(|(_, outcome)| outcome.needs_person()).map(|(index, outcome)| format!("effect {index}: {outcome:?}")).collect();
+        let unsettled: Vec<String> = outcomes
+            .iter()
+            .filter(|(_, outcome)| outcome.needs_person())
+            .map(|(index, outcome)| format!("effect {index}: {outcome:?}"))
+            .collect();
         if unsettled.is_empty() {
             self.step(RunEvent::UndoFinished, format!("{} effects taken back", outcomes.len()))
         } else {
@@ -413,11 +430,21 @@ impl Attempt {
         let ended = match summary.state {
             RunState::Committed | RunState::FailedNeedsPerson => true,
             RunState::Undone => last,
-            RunState::Reserved | RunState::Planned | RunState::AwaitingConsent | RunState::Running | RunState::Verifying
-            | RunState::Undoing | RunState::Refused | RunState::Superseded | RunState::Deferred => false,
+            RunState::Reserved
+            | RunState::Planned
+            | RunState::AwaitingConsent
+            | RunState::Running
+            | RunState::Verifying
+            | RunState::Undoing
+            | RunState::Refused
+            | RunState::Superseded
+            | RunState::Deferred => false,
         };
         let guardrails = Parts::guardrails(&self.rules);
-        let tripped = self.parts.book.standing(|standing, now| guardrail::breaker_due(standing, &guardrails, &self.proposal, now));
+        let tripped = self
+            .parts
+            .book
+            .standing(|standing, now| guardrail::breaker_due(standing, &guardrails, &self.proposal, now));
         if let Some(tripped) = tripped {
             self.parts.book.write(tripped, Durability::Synced)?;
         }

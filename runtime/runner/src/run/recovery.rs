@@ -68,7 +68,11 @@ fn go_on(attempt: &Attempt, state: RunState) -> Result<(), RunError> {
             attempt.verify(&before(&entries), None, was_healed(&entries))
         }
         RunState::Undoing => attempt.take_back(Verdict::Unknown),
-        RunState::Committed | RunState::Undone | RunState::Refused | RunState::Superseded | RunState::Deferred
+        RunState::Committed
+        | RunState::Undone
+        | RunState::Refused
+        | RunState::Superseded
+        | RunState::Deferred
         | RunState::FailedNeedsPerson => Ok(()),
     }
 }
@@ -82,7 +86,9 @@ fn settle(attempt: &Attempt) -> Result<(), RunError> {
     let remedies = attempt.parts.remedies();
     let on_ambiguous = remedies.get(&attempt.proposal.remedy).map(|loaded| loaded.approved.manifest().on_ambiguous);
     match on_ambiguous {
-        Some(OnAmbiguous::Ask) => attempt.step(RunEvent::Lost, "the runner was killed in the middle; the manifest says to ask"),
+        Some(OnAmbiguous::Ask) => {
+            attempt.step(RunEvent::Lost, "the runner was killed in the middle; the manifest says to ask")
+        }
         Some(OnAmbiguous::Observe) if is_gone(attempt)? => {
             attempt.step(RunEvent::Ran, "the runner was killed in the middle; the fault is gone")?;
             attempt.verify(&before(&entries), None, false)
@@ -105,9 +111,12 @@ fn is_gone(attempt: &Attempt) -> Result<bool, RunError> {
 
 /// What was measured before the run; without it nothing can be *worse*.
 fn before(entries: &[Entry]) -> Measurement {
-    let found = entries.iter().find_map(|entry| match &entry.record {
-        Record::Measured { phase: Phase::Before, measurement, .. } => Some(measurement.clone()),
-        _ => None,
+    let found = entries.iter().find_map(|entry| {
+        if let Record::Measured { phase: Phase::Before, measurement, .. } = &entry.record {
+            Some(measurement.clone())
+        } else {
+            None
+        }
     });
     found.unwrap_or(Measurement {
         at: Timestamp(0),
@@ -120,7 +129,7 @@ fn before(entries: &[Entry]) -> Measurement {
 }
 
 fn was_healed(entries: &[Entry]) -> bool {
-    entries.iter().any(|entry| {
-        matches!(&entry.record, Record::Verified { phase: Phase::Fast, verdict: Verdict::Improved, .. })
-    })
+    entries
+        .iter()
+        .any(|entry| matches!(&entry.record, Record::Verified { phase: Phase::Fast, verdict: Verdict::Improved, .. }))
 }

@@ -48,7 +48,10 @@ impl Cache {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let meta = fs::symlink_metadata(dir).map_err(failed)?;
         if !meta.is_dir() || meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
-            return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, "it must be a directory of ours with mode 0700")));
+            return Err(failed(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it must be a directory of ours with mode 0700",
+            )));
         }
         Ok(Self { dir: dir.to_owned(), key: key(&dir.join("mac.key")).map_err(failed)? })
     }
@@ -73,7 +76,11 @@ impl Cache {
         let mut body = length.to_be_bytes().to_vec();
         body.extend_from_slice(&imports);
         body.extend_from_slice(&artefact.bytes);
-        let mac = self.mac(component, &artefact.engine, &body).ok_or_else(|| io::Error::other("no MAC"))?.finalize().into_bytes();
+        let mac = self
+            .mac(component, &artefact.engine, &body)
+            .ok_or_else(|| io::Error::other("no MAC"))?
+            .finalize()
+            .into_bytes();
         let path = self.path(component, &artefact.engine);
         let half = path.with_extension("half");
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
@@ -118,7 +125,11 @@ mod tests {
     use super::*;
 
     fn artefact() -> Artefact {
-        Artefact { bytes: b"machine code".to_vec(), imports: vec!["theriac:remedy/log@0.1.0".into()], engine: "e1".into() }
+        Artefact {
+            bytes: b"machine code".to_vec(),
+            imports: vec!["theriac:remedy/log@0.1.0".into()],
+            engine: "e1".into(),
+        }
     }
 
     fn cache() -> (tempfile::TempDir, Cache) {

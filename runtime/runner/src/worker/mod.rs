@@ -121,8 +121,12 @@ impl Worker {
         match worker.receive(Instant::now() + START, "it started")? {
             FromWorker::Ready { engine, walls, .. } => (worker.engine, worker.walls) = (engine, walls),
             FromWorker::Ended { sentence, .. } => return Err(WorkerError::Walls { sentence }),
-            FromWorker::Compiled { .. } | FromWorker::Chunk(_) | FromWorker::Loaded
-            | FromWorker::Host(_) | FromWorker::Remediated(_) | FromWorker::Checked(_) => {
+            FromWorker::Compiled { .. }
+            | FromWorker::Chunk(_)
+            | FromWorker::Loaded
+            | FromWorker::Host(_)
+            | FromWorker::Remediated(_)
+            | FromWorker::Checked(_) => {
                 return Err(WorkerError::Protocol { during: "it started" });
             }
         }
@@ -144,22 +148,28 @@ impl Worker {
         let during = "it compiled";
         let deadline = Instant::now() + COMPILE;
         // A worker that refuses early closes its end: what it said is still there to be read.
-        let sent = self.send(&ToWorker::Compile { size: component.len() as u64 }).and_then(|()| self.send_chunks(component));
+        let sent =
+            self.send(&ToWorker::Compile { size: component.len() as u64 }).and_then(|()| self.send_chunks(component));
         let (size, imports) = match self.receive(deadline, during) {
             Ok(FromWorker::Compiled { size, imports }) if size <= MAX_ARTEFACT => (size, imports),
             Ok(FromWorker::Ended { reason, sentence }) => return Ok(Compiled::Refused { reason, sentence }),
             Ok(_) => return Err(WorkerError::Protocol { during }),
             Err(gone) => {
                 sent.map_err(|source| WorkerError::Gone { during, source })?;
-                return self.explain_death(gone).map(|sentence| Compiled::Refused { reason: EndReason::Memory, sentence });
+                return self
+                    .explain_death(gone)
+                    .map(|sentence| Compiled::Refused { reason: EndReason::Memory, sentence });
             }
         };
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         while (bytes.len() as u64) < size {
-            match self.receive(deadline, during)? {
-                FromWorker::Chunk(Blob(piece)) if bytes.len() as u64 + piece.len() as u64 <= size && !piece.is_empty() => bytes.extend(piece),
-                _ => return Err(WorkerError::Protocol { during }),
+            let FromWorker::Chunk(Blob(piece)) = self.receive(deadline, during)? else {
+                return Err(WorkerError::Protocol { during });
+            };
+            if piece.is_empty() || bytes.len() as u64 + piece.len() as u64 > size {
+                return Err(WorkerError::Protocol { during });
             }
+            bytes.extend(piece);
         }
         Ok(Compiled::Artefact(Artefact { bytes, imports, engine: self.engine.clone() }))
     }
@@ -172,16 +182,21 @@ impl Worker {
     }
 
     /// Loads an artefact whose MAC was checked, linking only the listed imports.
-    pub fn load(&mut self, artefact: &Artefact, limits: WorkerLimits, imports: Vec<String>) -> Result<Option<Ending>, WorkerError> {
+    pub fn load(
+        &mut self,
+        artefact: &Artefact,
+        limits: WorkerLimits,
+        imports: Vec<String>,
+    ) -> Result<Option<Ending>, WorkerError> {
         let during = "it loaded the component";
         let gone = |source| WorkerError::Gone { during, source };
         self.send(&ToWorker::Load { size: artefact.bytes.len() as u64, limits, imports }).map_err(gone)?;
         self.send_chunks(&artefact.bytes).map_err(gone)?;
-        match self.receive(Instant::now() + START, during)? {
-            FromWorker::Loaded => Ok(None),
-            FromWorker::Ended { reason, sentence } => Ok(Some(Ending::Ended { reason, sentence })),
-            _ => Err(WorkerError::Protocol { during }),
+        let answer = self.receive(Instant::now() + START, during)?;
+        if let FromWorker::Ended { reason, sentence } = answer {
+            return Ok(Some(Ending::Ended { reason, sentence }));
         }
+        if answer == FromWorker::Loaded { Ok(None) } else { Err(WorkerError::Protocol { during }) }
     }
 
     /// Calls an export once; `answer` serves its host calls. The time a host call takes in waiting for a job is the

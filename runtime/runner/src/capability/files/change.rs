@@ -362,7 +362,13 @@ impl FileChange {
         MountPath::parse(path.as_str().strip_suffix(".zst")?).ok()
     }
 
-    fn replace(&self, root: &Root, found: &Found, kept: &Kept, content: &[u8]) -> Result<(Applied, Identity), ApplyError> {
+    fn replace(
+        &self,
+        root: &Root,
+        found: &Found,
+        kept: &Kept,
+        content: &[u8],
+    ) -> Result<(Applied, Identity), ApplyError> {
         let (Some(place), Observed::File(before)) = (&self.place, &kept.before) else {
             return Err(ApplyError::Denied(self.denial(DenialCause::Failed, "undo")));
         };

@@ -98,7 +98,10 @@ pub(crate) fn walk(
             match kind(root, entry.file_type(), &below) {
                 Kind::Directory if depth < MAX_DEPTH => pending.push((below, depth + 1)),
                 Kind::Regular if lets_through(&below) => {
-                    kept.extend(candidate(root, below, wanted.now).filter(|found| passes(found, wanted) && !skip(found.identity)));
+                    kept.extend(
+                        candidate(root, below, wanted.now)
+                            .filter(|found| passes(found, wanted) && !skip(found.identity)),
+                    );
                 }
                 Kind::Directory | Kind::Regular | Kind::Other => {}
             }

@@ -22,8 +22,12 @@ const MAX_DELETED: usize = 64;
 pub(super) fn list(scene: &mut Scene<'_>, bound: &BoundDir, filter: Filter, cursor: u64) -> Result<Reply, Denial> {
     let root = root(scene, &bound.label)?;
     if cursor == 0 {
-        let walked =
-            listing::walk(&root, listing::Wanted::of(filter, scene.world.senses.now()), &|path| bound.shows(path), &|file| scene.overlay.is_gone(file));
+        let walked = listing::walk(
+            &root,
+            listing::Wanted::of(filter, scene.world.senses.now()),
+            &|path| bound.shows(path),
+            &|file| scene.overlay.is_gone(file),
+        );
         let walked = walked.map_err(|error| {
             Denial::new(DenialCause::Failed, &bound.label, "io", format!("list {}: {error}", bound.dir))
         })?;
