@@ -165,8 +165,10 @@ fn what_imports_more_than_its_grants_is_refused_at_load_and_named() {
     assert_eq!(status.remedies.len(), 1, "the one with its grants is loaded: {status:?}");
 }
 
+type Leaf = (std::path::PathBuf, Vec<u8>, u32, (i64, i64));
+
 /// Paths, contents, modes and times of every file below.
-fn tree(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>, u32, (i64, i64))> {
+fn tree(dir: &std::path::Path) -> Vec<Leaf> {
     use std::os::unix::fs::MetadataExt as _;
     let mut files: Vec<_> = fs::read_dir(dir)
         .unwrap()

@@ -2,6 +2,8 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
     clippy::panic,
     clippy::print_stdout,
     reason = "a test fails by panicking, and so do its helpers; what is not possible here is said on standard output"

@@ -158,7 +158,7 @@ mod tests {
         assert_eq!((answer.epoch, answer.id, answer.message.as_str()), (7, 3, "hello"));
 
         let (_dir, mut stream) = connect(me + 1);
-        let _ = frame::write(&mut stream, &Frame { epoch: 0, id: 3, message: "hello" });
+        drop(frame::write(&mut stream, &Frame { epoch: 0, id: 3, message: "hello" }));
         assert!(frame::read::<String>(&mut stream).is_err());
     }
 
