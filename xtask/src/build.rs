@@ -91,6 +91,12 @@ fn pack(programs: &Programs, workspace: &std::path::Path, name: &str) -> anyhow:
     let out = workspace.join("target/dist");
     std::fs::create_dir_all(&out)?;
     let file = out.join(format!("{name}.wasm"));
-    run(programs.theriac().args(["remedy", "build", "--quiet"]).arg(workspace.join(name)).arg("--out").arg(&file))?;
+    run(programs
+        .theriac()
+        .env_remove("CARGO_TARGET_DIR")
+        .args(["remedy", "build", "--quiet"])
+        .arg(workspace.join(name))
+        .arg("--out")
+        .arg(&file))?;
     Ok(file)
 }

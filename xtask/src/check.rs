@@ -26,7 +26,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     run_step("lints", cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
     run_step("guests", &mut guest("build", "plugins"))?;
     run_step("hostile guests", &mut guest("build", "tests/guests"))?;
-    run_step("remedies' own tests", cargo().current_dir(root().join("plugins")).args(["test", "--quiet"]))?;
+    run_step(
+        "remedies' own tests",
+        cargo().env_remove("CARGO_TARGET_DIR").current_dir(root().join("plugins")).args(["test", "--quiet"]),
+    )?;
+    // Tests that run the programs find them beside their own binary.
+    run_step("programs", cargo().args(["build", "--workspace", "--bins", "--tests", "--quiet"]))?;
     run_step("tests", cargo().args(["test", "--workspace"]))?;
     run_step("benches compile", cargo().args(["bench", "--workspace", "--no-run", "--quiet", "--profile", "dev"]))?;
     if !options.no_demo {
@@ -37,6 +42,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn guest(verb: &str, workspace: &str) -> Command {
     let mut command = cargo();
+    // Guests have target directories of their own, where the tests and the demo find them again.
+    command.env_remove("CARGO_TARGET_DIR");
     command.current_dir(root().join(workspace)).args([verb, "--release", "--target", "wasm32-wasip2", "--quiet"]);
     command
 }
