@@ -32,7 +32,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     )?;
     // Tests that run the programs find them beside their own binary.
     run_step("programs", cargo().args(["build", "--workspace", "--bins", "--tests", "--quiet"]))?;
-    run_step("tests", cargo().args(["test", "--workspace"]))?;
+    run_step("tests", cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
     run_step("benches compile", cargo().args(["bench", "--workspace", "--no-run", "--quiet", "--profile", "dev"]))?;
     if !options.no_demo {
         run_step("demo", &mut demo())?;

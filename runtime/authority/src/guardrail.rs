@@ -243,7 +243,7 @@ fn rounded_up(left: Duration) -> Duration {
 
 /// The ladder is climbed from its foot, one rung at a time, and a rung that ran is not tried again.
 fn ladder(standing: &Standing, proposal: &Proposal) -> Result<(), Objection> {
-    let ladder = standing.ladder(&proposal.incident);
+    let ladder = standing.ladder(proposal);
     if ladder.ran.is_some_and(|ran| proposal.rung <= ran) {
         return refuse("ladder", format!("rung {} of incident `{}` was tried", proposal.rung, proposal.incident));
     }

@@ -270,6 +270,20 @@ impl TrustStore {
         self.revoked_keys.contains(key.point())
     }
 
+    /// Whether somebody trusted signed an approval of exactly these bytes. Asked before anything in the file is looked at:
+    /// not even its sections are walked for a stranger. `name` is only for the sentence, since nothing is known yet.
+    pub fn vouch(&self, name: &RemedyName, component: Digest, note: Option<&[u8]>) -> Result<(), Refusal> {
+        let note = note.ok_or_else(|| Refusal::Unsigned { remedy: name.clone() })?;
+        let (note, _) = self.signers_of(name, note)?;
+        let approval =
+            Approval::parse(note.text()).map_err(|source| Refusal::NoApproval { remedy: name.clone(), source })?;
+        if approval.component == component {
+            return Ok(());
+        }
+        let source = Mismatch::Component { approved: approval.component, found: component };
+        Err(Refusal::Altered { remedy: name.clone(), source })
+    }
+
     /// Judges one remedy file. `high_water` is the highest serial of that name which was ever loaded here.
     pub fn judge(
         &self,

@@ -156,6 +156,7 @@ impl Loader<'_> {
             Err(error) => return Err(error),
         };
         let sealed = package::Sealed::new(bytes)?;
+        self.trust.vouch(&name_of(path), sealed.digest(), note.as_deref())?;
         let package = sealed.open()?;
         let candidate = Candidate { manifest: &package.manifest, component: package.digest, note: note.as_deref() };
         let approved = self.trust.judge(&candidate, self.now, high_water)?;
@@ -206,6 +207,13 @@ pub fn linkable(manifest: &Manifest, imports: &[String]) -> Result<Vec<String>, 
         return Err(LoadError::Import { import: import.clone(), help });
     }
     Ok(imports.to_vec())
+}
+
+/// What a file calls itself, for the sentence about one that nobody vouches for.
+fn name_of(path: &Path) -> RemedyName {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    #[expect(clippy::expect_used, reason = "a constant name")]
+    RemedyName::parse(&stem).unwrap_or_else(|_odd| RemedyName::parse("remedy").expect("a name"))
 }
 
 /// The remedy files, in the order of their names.

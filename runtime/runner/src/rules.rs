@@ -83,6 +83,13 @@ pub enum RulesError {
 }
 
 impl Rules {
+    /// Reads only `runner.toml`, for whoever needs to know what is listed and no policy.
+    pub fn read_host(layout: &Layout) -> Result<HostConfig, RulesError> {
+        let path = layout.config.join("runner.toml");
+        let text = absent_is_empty(open_trusted(&path))?;
+        host(layout, path, &text)
+    }
+
     /// Reads the directory. What is missing is as if it were empty: the modes are *observe*, the signers nobody.
     pub fn read(layout: &Layout) -> Result<Self, RulesError> {
         let mut seen = String::new();
@@ -92,9 +99,8 @@ impl Rules {
             Ok(text)
         };
         let path = layout.config.join("runner.toml");
-        let own = [normal(&layout.config)?, normal(&layout.state)?];
-        let host =
-            HostConfig::parse(&read(&path)?).map_err(|source| RulesError::Host { path, source })?.protecting(own);
+        let text = read(&path)?;
+        let host = host(layout, path, &text)?;
         let path = layout.config.join("trust.toml");
         let trust = TrustStore::parse(&read(&path)?).map_err(|source| RulesError::Host { path, source })?;
         let playbooks = playbooks(&layout.config.join("playbooks"), &mut read)?;
@@ -105,6 +111,12 @@ impl Rules {
         }
         Ok(Self { host, policies, playbooks, trust, digest: Digest::of(seen.as_bytes()) })
     }
+}
+
+/// With our own directories protected, whatever is configured.
+fn host(layout: &Layout, path: PathBuf, text: &str) -> Result<HostConfig, RulesError> {
+    let own = [normal(&layout.config)?, normal(&layout.state)?];
+    Ok(HostConfig::parse(text).map_err(|source| RulesError::Host { path, source })?.protecting(own))
 }
 
 fn absent_is_empty(read: Result<String, OpenTrustedError>) -> Result<String, OpenTrustedError> {

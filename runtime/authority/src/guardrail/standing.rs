@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use theriac_model::fault::FaultKind;
-use theriac_model::id::{IncidentId, RemedyName, RunId};
+use theriac_model::id::{IncidentId, PlaybookName, RemedyName, RunId};
 use theriac_model::plan::{Plan, PlanHash};
 use theriac_model::record::{Entry, Proposal, Record};
 use theriac_model::run::{RunEvent, RunState};
@@ -28,7 +28,8 @@ pub struct Standing {
     histories: BTreeMap<(RemedyName, Target), History>,
     breakers: BTreeMap<(RemedyName, Target), String>,
     holds: BTreeMap<Option<Target>, Hold>,
-    ladders: BTreeMap<IncidentId, Ladder>,
+    /// By playbook too: an incident that turns out to be of another kind climbs that kind's ladder from its own foot.
+    ladders: BTreeMap<(IncidentId, PlaybookName), Ladder>,
     serials: BTreeMap<RemedyName, u64>,
     last: Option<Last>,
 }
@@ -170,12 +171,12 @@ impl Standing {
             }
             Record::ProposalRefused { proposal, rule, .. } => {
                 if rule == super::REMEDY_UNAVAILABLE {
-                    self.climb(seq, &proposal.incident, proposal.rung, false);
+                    self.climb(seq, proposal, false);
                 }
                 Ok(())
             }
             Record::IncidentEnded { summary } => {
-                self.ladders.remove(&summary.incident);
+                self.ladders.retain(|(incident, _), _| *incident != summary.incident);
                 Ok(())
             }
             Record::Measured { run, .. }
@@ -258,7 +259,7 @@ impl Standing {
     }
 
     fn began(&mut self, entry: &Entry, proposal: &Proposal) {
-        self.climb(entry.seq, &proposal.incident, proposal.rung, true);
+        self.climb(entry.seq, proposal, true);
         let key = (proposal.remedy.clone(), proposal.target.clone());
         let faults = &mut self.histories.entry(key).or_default().faults;
         if faults.iter().any(|(_, kind, incident)| *kind == proposal.kind && *incident == proposal.incident) {
@@ -289,21 +290,23 @@ impl Standing {
             | RunState::Verifying
             | RunState::Undoing => return,
         }
-        self.climb(entry.seq, &proposal.incident, proposal.rung, over.ran);
+        self.climb(entry.seq, proposal, over.ran);
         if over.ran {
             self.last_runs.insert(proposal.target.clone(), (proposal.incident.clone(), entry.guard));
         }
     }
 
-    fn climb(&mut self, seq: u64, incident: &IncidentId, rung: u32, ran: bool) {
-        if !self.ladders.contains_key(incident) && self.ladders.len() >= MAX_LADDERS {
+    fn climb(&mut self, seq: u64, proposal: &Proposal, ran: bool) {
+        let key = (proposal.incident.clone(), proposal.playbook.clone());
+        if !self.ladders.contains_key(&key) && self.ladders.len() >= MAX_LADDERS {
             let busy = |id: &IncidentId| self.runs.values().any(|run| run.proposal.incident == *id);
-            let oldest = self.ladders.iter().filter(|(id, _)| !busy(id)).min_by_key(|(_, ladder)| ladder.touched);
-            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+            let oldest = self.ladders.iter().filter(|((id, _), _)| !busy(id)).min_by_key(|(_, ladder)| ladder.touched);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 self.ladders.remove(&oldest);
             }
         }
-        let ladder = self.ladders.entry(incident.clone()).or_default();
+        let rung = proposal.rung;
+        let ladder = self.ladders.entry(key).or_default();
         ladder.tried = ladder.tried.max(Some(rung));
         ladder.touched = seq;
         if ran {
@@ -383,8 +386,9 @@ impl Standing {
         self.histories.get(&(remedy.clone(), target.clone()))
     }
 
-    pub(super) fn ladder(&self, incident: &IncidentId) -> Ladder {
-        self.ladders.get(incident).copied().unwrap_or_default()
+    pub(super) fn ladder(&self, proposal: &Proposal) -> Ladder {
+        let key = (proposal.incident.clone(), proposal.playbook.clone());
+        self.ladders.get(&key).copied().unwrap_or_default()
     }
 }
 

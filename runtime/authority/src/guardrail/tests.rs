@@ -162,6 +162,16 @@ fn a_ladder_is_climbed_from_its_foot_and_no_rung_runs_twice() {
 }
 
 #[test]
+fn an_incident_that_turns_out_to_be_of_another_kind_begins_at_that_ladders_foot() {
+    let mut story = Story::default();
+    story.run("r-1", &proposal("i-1", "unit:web", 0), &UNDONE);
+    let mut other = proposal("i-1", "unit:web", 0);
+    other.playbook = "start-limit-hit".parse().unwrap();
+    assert_eq!(rule(story.ask(&other)), "ok");
+    assert_eq!(rule(story.ask(&proposal("i-1", "unit:web", 0))), "ladder");
+}
+
+#[test]
 fn a_rung_that_was_deferred_comes_again_and_one_that_cant_be_tried_here_is_passed() {
     let mut story = Story::default();
     let foot = proposal("i-1", "unit:web", 0);

@@ -322,3 +322,16 @@ fn a_revoked_operator_consents_no_more() {
     let revoked = format!("{text}[revoked]\nkeys = [\"{}\"]\n", alice.public());
     assert_eq!(TrustStore::parse(&revoked).unwrap().operators().count(), 0);
 }
+
+#[test]
+fn bytes_are_vouched_for_before_anything_in_them_is_looked_at() {
+    let (alice, eve) = (signer("alice"), signer("eve"));
+    let store = TrustStore::parse(&entry(&alice, r#"["disk-*"]"#, ALL_CLASSES)).unwrap();
+    let name = RemedyName::parse("disk-reclaim").unwrap();
+    let by = |signer| approve(&disk_manifest(), year(), &[signer]);
+    assert_eq!(store.vouch(&name, component(), Some(&by(&alice))), Ok(()));
+    assert!(matches!(store.vouch(&name, component(), None), Err(Refusal::Unsigned { .. })));
+    assert!(matches!(store.vouch(&name, component(), Some(&by(&eve))), Err(Refusal::Strangers { .. })));
+    let other = Digest::of(b"another component");
+    assert!(matches!(store.vouch(&name, other, Some(&by(&alice))), Err(Refusal::Altered { .. })));
+}

@@ -92,6 +92,10 @@ impl New {
             return Err(Failure::usage(format!("`{name}` does not begin with a letter"))
                 .hint("the name becomes a crate's name"));
         }
+        if self.fault == FaultKind::Unknown {
+            return Err(Failure::usage("a fault that no rule names is always a person's: no remedy treats `unknown`")
+                .hint("`theriac help faults` lists the others"));
+        }
         let remedy = self.dir.join(name);
         if remedy.exists() {
             return Err(Failure::failed(format!("`{}` is there already", remedy.display())));
@@ -176,7 +180,7 @@ mod tests {
 
     #[test]
     fn every_template_of_every_kind_is_a_manifest_that_handles_the_kind() {
-        for kind in FaultKind::ALL {
+        for kind in FaultKind::ALL.iter().filter(|kind| **kind != FaultKind::Unknown) {
             let own = if is_about_files(*kind) { FILES } else { UNIT };
             let text = own.iter().find(|(path, _)| *path == "remedy.toml").unwrap().1;
             let text = text.replace("{{name}}", "first").replace("{{fault}}", kind.as_str());

@@ -34,12 +34,13 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Runs until it is told to stop.
 pub fn run(context: &Context) -> Result<Exit, Failure> {
     let layout = absolute(&context.layout)?;
-    let rules = Rules::read(&layout)
+    // Not the policies: the runner reads them, and they would stay in this process' memory for nothing.
+    let host = Rules::read_host(&layout)
         .or_fail()
         .map_err(|failure| failure.hint("`theriac doctor` looks at the configuration"))?;
     let _lock = lock(&layout)?;
     nobody_listens(&layout)?;
-    let users = users(&rules.host)?;
+    let users = users(&host)?;
     if let Some(users) = &users {
         reachable_by_others(&layout, users)?;
     }
@@ -48,7 +49,7 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
     let log = Log::default();
     say_who(&log, users.as_ref());
     let mut family = Family { children: Vec::new(), hear, log };
-    let ended = family.start(specs(&layout, &rules.host, users.as_ref())?).and_then(|()| family.watch());
+    let ended = family.start(specs(&layout, &host, users.as_ref())?).and_then(|()| family.watch());
     family.stop();
     ended.map(|()| Exit::Ok)
 }
