@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// The program that is watched and broken; the kernel shows 15 characters.
-pub const PATIENT: &str = "theriac-fixture";
+pub const PATIENT: &str = "fixture-service";
 
 /// What is watched.
 #[derive(Debug, Clone, Default)]

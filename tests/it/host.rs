@@ -411,7 +411,7 @@ fn write_configuration(layout: &Layout, setup: &Setup) {
     let mut launcher = String::new();
     for service in &setup.services {
         let Service { name, port, args, rules } = service;
-        let mut command = vec![binary("theriac-fixture").display().to_string(), "--port".into(), port.to_string()];
+        let mut command = vec![binary("fixture-service").display().to_string(), "--port".into(), port.to_string()];
         command.extend(args.iter().cloned());
         launcher += &format!(
             "[[service]]\nname = \"{name}\"\ncommand = {command:?}\nautostart = true\nrestart = \"never\"\nstop_timeout = \"2s\"\n"

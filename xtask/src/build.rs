@@ -7,6 +7,8 @@ use anyhow::Context as _;
 
 use crate::run::{cargo, output, root, run};
 
+/// The remedies that ship.
+const SHIPPED: [&str; 4] = ["disk-reclaim", "service-recover", "cpu-calm", "memory-relief"];
 const TARGET: &str = "wasm32-wasip2";
 
 /// The programs of one build.
@@ -76,10 +78,26 @@ pub(crate) fn remedies() -> anyhow::Result<Vec<PathBuf>> {
 /// The same, packed by programs that are built already.
 pub(crate) fn remedies_by(programs: &Programs) -> anyhow::Result<Vec<PathBuf>> {
     wasm_target()?;
-    ["disk-reclaim", "service-recover", "cpu-calm", "memory-relief"]
-        .into_iter()
-        .map(|name| pack(programs, &root().join("plugins"), name))
-        .collect()
+    SHIPPED.into_iter().map(|name| pack(programs, &root().join("plugins"), name)).collect()
+}
+
+/// What was built and packed last: the programs beside this one, the shipped remedies and the named guests.
+pub(crate) fn as_they_are(guests: &[&str]) -> anyhow::Result<(Programs, Vec<PathBuf>)> {
+    let dir = std::env::current_exe()?.parent().map(PathBuf::from).context("this program lies in no directory")?;
+    let shipped = SHIPPED.iter().map(|name| packed(&root().join("plugins"), name));
+    let remedies: Vec<PathBuf> =
+        shipped.chain(guests.iter().map(|name| packed(&root().join("tests/guests"), name))).collect();
+    let missing = remedies.iter().find(|file| !file.exists());
+    anyhow::ensure!(
+        missing.is_none(),
+        "{} is not there: run `cargo xtask demo` once",
+        missing.map_or_else(String::new, |file| file.display().to_string())
+    );
+    Ok((Programs { dir }, remedies))
+}
+
+fn packed(workspace: &std::path::Path, name: &str) -> PathBuf {
+    workspace.join("target/dist").join(format!("{name}.wasm"))
 }
 
 /// Builds the test guests that the demo uses.
@@ -88,9 +106,8 @@ pub(crate) fn guests(programs: &Programs, names: &[&str]) -> anyhow::Result<Vec<
 }
 
 fn pack(programs: &Programs, workspace: &std::path::Path, name: &str) -> anyhow::Result<PathBuf> {
-    let out = workspace.join("target/dist");
-    std::fs::create_dir_all(&out)?;
-    let file = out.join(format!("{name}.wasm"));
+    std::fs::create_dir_all(workspace.join("target/dist"))?;
+    let file = packed(workspace, name);
     run(programs
         .theriac()
         .env_remove("CARGO_TARGET_DIR")

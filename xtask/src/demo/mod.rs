@@ -10,6 +10,7 @@ mod scratch;
 mod table;
 mod theriac;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -26,6 +27,9 @@ pub(crate) struct Options {
     /// Keep the scratch area and print where it is.
     #[arg(long)]
     keep: bool,
+    /// Build nothing: use the programs beside this one and the remedies as they were packed last. So another user can run it.
+    #[arg(long)]
+    no_build: bool,
     /// Only these cases, by name.
     #[arg(long = "case")]
     only: Vec<String>,
@@ -34,12 +38,19 @@ pub(crate) struct Options {
 /// The daemon starts, compiles the remedies once and measures: a cold debug build takes a few seconds.
 const READY: Duration = Duration::from_secs(60);
 
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Guests of the tests that the demo shows, too.
+const GUESTS: [&str; 2] = ["misguided", "hostile"];
+
+fn built() -> anyhow::Result<(build::Programs, Vec<PathBuf>)> {
     eprintln!("building (the first time takes a few minutes)");
     let programs = build::programs()?;
-    build::wasm_target()?;
-    let mut remedies = build::remedies()?;
-    remedies.extend(build::guests(&programs, &["misguided", "hostile"])?);
+    let mut remedies = build::remedies_by(&programs)?;
+    remedies.extend(build::guests(&programs, &GUESTS)?);
+    Ok((programs, remedies))
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let (programs, remedies) = if options.no_build { build::as_they_are(&GUESTS)? } else { built()? };
 
     let began = Instant::now();
     // From here on in a mount namespace of our own: a real filesystem is filled, and nobody else sees it.

@@ -153,7 +153,7 @@ impl Scratch {
     }
 
     fn launcher_toml(&self) -> anyhow::Result<String> {
-        let fixture = std::env::current_exe()?.with_file_name("theriac-fixture");
+        let fixture = std::env::current_exe()?.with_file_name("fixture-service");
         let mut text = String::new();
         for Service { name, port } in &self.services {
             let mut command = vec![fixture.display().to_string(), "--port".to_owned(), port.to_string()];

@@ -1,7 +1,8 @@
-//! A small HTTP service that can be broken for real: the patient of the demo and of the end-to-end tests.
+//! A small HTTP service that can be broken for real: the patient of the demo and of the end-to-end tests. Its name does not begin
+//! with `theriac`, because the gate spares our own programs.
 //!
 //! ```text
-//! theriac-fixture --port 8080 [--needs FILE] [--config FILE] [--spin-when FILE] [--leak-when FILE] [--log FILE]
+//! fixture-service --port 8080 [--needs FILE] [--config FILE] [--spin-when FILE] [--leak-when FILE] [--log FILE]
 //! ```
 //!
 //! It answers `GET /health` with 200, or with 503 while the file it `--needs` is missing. When the file named by
