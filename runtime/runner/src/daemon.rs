@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -200,7 +201,7 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
     let layout = &settings.layout;
     let mut disabled = Vec::new();
     let managers = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
-    let courier = Arc::new(Courier(courier(layout, &rules.host, book.epoch())));
+    let courier = Arc::new(Courier { net: courier(layout, &rules.host, book.epoch()), lost: AtomicBool::new(false) });
     let listeners = Arc::clone(&book);
     let tell = move |event| listeners.events().publish(&event);
     let observer = Observer::new(rules.host.catalog_targets(), managers.clone(), courier, tell);
@@ -355,15 +356,26 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 
 /// Health answers through the courier.
 #[derive(Debug)]
-struct Courier(Option<NetCourier>);
+struct Courier {
+    net: Option<NetCourier>,
+    /// It did not answer the last time: said once, not each second for each service.
+    lost: AtomicBool,
+}
 
 impl Prober for Courier {
     fn check(&self, check: &HealthCheck) -> Option<HealthAnswer> {
-        match self.0.as_ref()?.check(check) {
-            Ok(answer) => Some(answer),
+        match self.net.as_ref()?.check(check) {
+            Ok(answer) => {
+                if self.lost.swap(false, Ordering::Relaxed) {
+                    tracing::info!("health checks are answered again");
+                }
+                Some(answer)
+            }
             Err(error) => {
                 // Not measured is not unhealthy: a dead courier must not look like forty dead services.
-                tracing::warn!(error = %chain(&error), "a health check could not be asked");
+                if !self.lost.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "health checks can't be asked");
+                }
                 None
             }
         }
