@@ -52,7 +52,7 @@ pub enum RunnerAnswer {
     Accepted { run: RunId },
     /// To `Propose`: no, with the rule and the sentence.
     NotAccepted { rule: String, reason: String },
-    /// To `Runs`, oldest first.
+    /// To `Runs`, newest first.
     Runs(Vec<RunSummary>),
     /// To what needs no answer.
     Noted,
