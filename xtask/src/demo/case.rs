@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::progress::{Progress, Style};
 use super::theriac::Theriac;
 
 /// The longest a case may take from the break to its end.
@@ -71,6 +72,10 @@ pub(crate) struct Times {
 }
 
 impl Finding {
+    pub(crate) const fn new(name: &'static str, fault: &'static str, mission: Option<f64>, outcome: Outcome) -> Self {
+        Self { name, fault, mission, outcome }
+    }
+
     pub(crate) const fn name(&self) -> &'static str {
         self.name
     }
@@ -81,40 +86,38 @@ impl Finding {
 }
 
 impl Case {
-    pub(crate) fn run(&self, theriac: &Theriac<'_>) -> anyhow::Result<Finding> {
-        let finding = |outcome| Finding { name: self.name, fault: self.fault, mission: self.mission, outcome };
-        if let Some(why) = &self.impossible {
-            println!("\n{}: not possible here: {why}", self.name);
-            return Ok(finding(Outcome::NotPossible(why.clone())));
-        }
-        println!("\n{}: breaking {}", self.name, self.target);
-        let broken = (self.break_it)(theriac)?;
-        let outcome = match self.watch(theriac, broken) {
-            Ok(watched) => match (self.check)(theriac, &watched) {
-                Ok(said) => Outcome::Right { times: watched.times(), effects: watched.effects(), said },
-                Err(error) => Outcome::Wrong(format!("{error:#}")),
-            },
-            Err(error) => Outcome::Wrong(format!("{error:#}")),
+    pub(crate) fn run(&self, theriac: &Theriac<'_>, style: Style) -> anyhow::Result<Finding> {
+        let outcome = match &self.impossible {
+            Some(why) => Outcome::NotPossible(why.clone()),
+            None => self.outcome(theriac, style)?,
         };
-        if let Outcome::Wrong(why) = &outcome {
-            println!("  WRONG: {why}");
-        }
-        (self.clean_up)(theriac)?;
-        Ok(finding(outcome))
+        let finding = Finding::new(self.name, self.fault, self.mission, outcome);
+        Progress::end(style, &finding);
+        Ok(finding)
     }
 
-    /// Follows the incident to its end, saying what happens as it happens.
-    fn watch(&self, theriac: &Theriac<'_>, broken: u64) -> anyhow::Result<Watched> {
+    fn outcome(&self, theriac: &Theriac<'_>, style: Style) -> anyhow::Result<Outcome> {
+        let mut progress = Progress::begin(style, self.name, &self.target);
+        let broken = (self.break_it)(theriac)?;
+        let seen = self.watch(theriac, broken, &mut progress).and_then(|watched| {
+            let said = (self.check)(theriac, &watched)?;
+            Ok(Outcome::Right { times: watched.times(), effects: watched.effects(), said })
+        });
+        (self.clean_up)(theriac)?;
+        Ok(seen.unwrap_or_else(|error| Outcome::Wrong(format!("{error:#}"))))
+    }
+
+    /// Follows the incident to its end, showing what happens as it happens.
+    fn watch(&self, theriac: &Theriac<'_>, broken: u64, progress: &mut Progress) -> anyhow::Result<Watched> {
         let deadline = Instant::now() + PATIENCE;
-        let mut said = 0;
         let mut record = Value::Null;
         while Instant::now() < deadline {
             if let Some(id) = self.find(theriac, broken)? {
                 record = theriac.incident(&id)?;
-                said = say(&record, broken, said);
-                if matches!(record.pointer("/incident/state").and_then(Value::as_str), Some("closed" | "escalated")) {
-                    return Ok(Watched { record, broken });
-                }
+            }
+            progress.show(&record, broken, now());
+            if matches!(record.pointer("/incident/state").and_then(Value::as_str), Some("closed" | "escalated")) {
+                return Ok(Watched { record, broken });
             }
             std::thread::sleep(POLL);
         }
@@ -134,18 +137,6 @@ impl Case {
         let id = |incident: &Value| incident.get("id").and_then(Value::as_str).map(str::to_owned);
         Ok(theriac.incidents()?.iter().find(mine).and_then(id))
     }
-}
-
-/// Prints the lines of the timeline that were not printed yet.
-fn say(record: &Value, broken: u64, said: usize) -> usize {
-    let empty = Vec::new();
-    let timeline = record.pointer("/incident/timeline").and_then(Value::as_array).unwrap_or(&empty);
-    for line in timeline.iter().skip(said) {
-        let at = line.get(0).and_then(Value::as_u64).unwrap_or(broken);
-        let text = line.get(1).and_then(Value::as_str).unwrap_or_default();
-        println!("  {:>6.2} s  {text}", seconds(broken, at));
-    }
-    timeline.len()
 }
 
 impl Watched {
@@ -197,6 +188,6 @@ pub(crate) fn now() -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of one demo")]
-fn seconds(from: u64, to: u64) -> f64 {
+pub(crate) fn seconds(from: u64, to: u64) -> f64 {
     to.saturating_sub(from) as f64 / 1000.0
 }

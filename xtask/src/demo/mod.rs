@@ -6,6 +6,7 @@
 mod case;
 mod cases;
 mod namespace;
+mod progress;
 mod scratch;
 mod table;
 mod theriac;
@@ -18,6 +19,7 @@ use clap::Args;
 
 use crate::build;
 use case::Finding;
+use progress::Style;
 use scratch::Scratch;
 use theriac::Theriac;
 
@@ -66,10 +68,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     theriac.wait_until_ready(READY)?;
     println!("theriac is up, with {} signed remedies, in {}", remedies.len(), scratch.dir().display());
 
+    let style = Style::of_stdout();
     let mut findings = Vec::new();
     for case in cases::all(&scratch) {
         if options.only.is_empty() || options.only.iter().any(|name| name == case.name) {
-            findings.push(case.run(&theriac)?);
+            findings.push(case.run(&theriac, style)?);
         }
     }
     daemon.stop()?;
