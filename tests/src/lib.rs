@@ -1,3 +1,5 @@
-//! What the end-to-end tests stand on: a throw-away machine with a real systemd.
+//! What the end-to-end tests stand on: throw-away machines with a real systemd.
 
+pub mod guest;
+pub mod place;
 pub mod systemd_box;

@@ -8,14 +8,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::place::Place;
 
 /// Booting takes 2 s on an idle machine with two cores.
 const BOOT: Duration = Duration::from_secs(90);
@@ -73,7 +76,7 @@ pub struct SystemdBox {
     dir: PathBuf,
     cgroups: Vec<PathBuf>,
     nspawn: Option<Child>,
-    leader: u32,
+    place: Place,
 }
 
 impl SystemdBox {
@@ -84,7 +87,7 @@ impl SystemdBox {
         }
         let name = format!("theriac-{name}-{}", std::process::id());
         let dir = std::env::temp_dir().join(&name);
-        let mut machine = Self { name, dir, cgroups: Vec::new(), nspawn: None, leader: 0 };
+        let mut machine = Self { name, dir, cgroups: Vec::new(), nspawn: None, place: Place::of(0) };
         machine.prepare_root().context("the copy-on-write root")?;
         machine.cgroups = make_cgroups(&machine.name).context("the box' cgroups")?;
         machine.nspawn = Some(machine.spawn().context("systemd-nspawn")?);
@@ -157,7 +160,7 @@ impl SystemdBox {
                 bail!("systemd-nspawn ended with {status}: {}", self.log());
             }
             if let Some(leader) = only_child(nspawn.id()) {
-                self.leader = leader;
+                self.place = Place::of(leader);
                 if self.root().join("run/dbus/system_bus_socket").exists() {
                     let state = self.exec(&["systemctl", "is-system-running"])?;
                     if matches!(state.stdout.trim_ascii(), b"running" | b"degraded") {
@@ -174,67 +177,15 @@ impl SystemdBox {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
-    /// PID 1 of the box, as this machine numbers it.
-    pub fn leader(&self) -> u32 {
-        self.leader
-    }
-
-    /// The box' root directory, mounts included, as seen from here.
-    pub fn root(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root", self.leader))
-    }
-
-    /// The box' system bus, to be connected to from here.
-    pub fn bus_address(&self) -> String {
-        format!("unix:path={}", self.root().join("run/dbus/system_bus_socket").display())
-    }
-
-    /// The cgroup filesystems as the box' systemd sees them.
-    pub fn cgroups(&self) -> PathBuf {
-        self.root().join("sys/fs/cgroup")
-    }
-
-    /// Runs a command inside.
-    pub fn exec(&self, argv: &[&str]) -> anyhow::Result<Output> {
-        let leader = self.leader.to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &leader, "--all", "--"]).args(argv).stdin(Stdio::null());
-        command.output().with_context(|| format!("running {argv:?} in the box"))
-    }
-
-    /// The same, and it must succeed.
-    pub fn run(&self, argv: &[&str]) -> anyhow::Result<String> {
-        let output = self.exec(argv)?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{argv:?} ended with {}: {stderr}", output.status);
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// Writes a file inside, such as a unit.
-    pub fn write(&self, path: &str, text: &str) -> anyhow::Result<()> {
-        let path = self.root().join(path.trim_start_matches('/'));
-        fs::create_dir_all(path.parent().context("a path below the root")?)?;
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-    }
-
-    /// Copies a binary of this machine into the box.
-    pub fn install(&self, binary: &Path, path: &str) -> anyhow::Result<()> {
-        let target = self.root().join(path.trim_start_matches('/'));
-        fs::create_dir_all(target.parent().context("a path below the root")?)?;
-        // `copy` takes the mode along, which makes it executable.
-        fs::copy(binary, &target).with_context(|| format!("copying {} to {}", binary.display(), target.display()))?;
-        Ok(())
-    }
-
     /// Powers off, and kills what does not go.
     fn down(&mut self) -> anyhow::Result<()> {
         if let Some(mut nspawn) = self.nspawn.take() {
             // SIGRTMIN+4 is poweroff to a systemd. It may be gone already.
-            signal(self.leader, libc::SIGRTMIN() + 4);
+            signal(self.leader(), libc::SIGRTMIN() + 4);
             let deadline = Instant::now() + SHUT_DOWN;
             while nspawn.try_wait()?.is_none() {
                 if Instant::now() > deadline {
-                    signal(self.leader, libc::SIGKILL);
+                    signal(self.leader(), libc::SIGKILL);
                     nspawn.kill()?;
                     nspawn.wait()?;
                     break;
@@ -248,6 +199,14 @@ impl SystemdBox {
         fs::remove_dir(&self.dir)?;
         self.cgroups.iter().for_each(|cgroup| remove_cgroup(cgroup));
         Ok(())
+    }
+}
+
+impl Deref for SystemdBox {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -300,10 +259,23 @@ fn make_cgroups(name: &str) -> io::Result<Vec<PathBuf>> {
         if let Some(path) = own_path(controller).filter(|_| mount.is_dir()) {
             let cgroup = mount.join(path.trim_start_matches('/')).join(name);
             fs::create_dir_all(&cgroup)?;
+            weigh(&cgroup)?;
             made.push(cgroup);
         }
     }
     Ok(made)
+}
+
+/// The most that the kernel has, so that a unit that spins in the box takes the CPU of a machine that others are busy on. Without
+/// that controller here there is no such file.
+fn weigh(cgroup: &Path) -> io::Result<()> {
+    for (file, most) in [("cpu.shares", "262144"), ("cpu.weight", "10000")] {
+        let file = cgroup.join(file);
+        if file.exists() {
+            fs::write(file, most)?;
+        }
+    }
+    Ok(())
 }
 
 /// Deepest first; a cgroup's files go with it.

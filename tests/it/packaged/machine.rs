@@ -1,56 +1,37 @@
 //! The machine: the packaged tree installed as a package would be, and what can be asked of it from outside.
 
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::os::fd::AsFd as _;
+use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use theriac_authority::key::Signer;
-use theriac_model::id::KeyName;
 use theriac_model::incident::IncidentState;
 use theriac_model::record::Record;
 use theriac_protocol::agent::{AgentAnswer, AgentRequest};
 use theriac_protocol::frame::{self, Frame};
 use theriac_protocol::layout::{Layout, Socket};
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
+use theriac_tests::guest::Guest;
+use theriac_tests::place::Place;
 use theriac_tests::systemd_box::{SystemdBox, Up};
 
-use crate::host::{approve, binary, pause};
+use super::{configuration, cpu, disk, memory, nginx};
+use crate::host::{binary, pause};
 
-/// A restart of a hung nginx alone takes systemd 10 s; the machine may be busy.
+/// A restart of a hung nginx alone takes systemd 10 s; the machine may be busy, and software that emulates one is slow.
 const PATIENCE: Duration = Duration::from_secs(90);
-const REMEDIES: [&str; 4] = ["cpu-calm", "disk-reclaim", "memory-relief", "service-recover"];
-
-/// The times of production up to the repair, after it seconds in place of minutes.
-const RUNNER: &str = r#"
-mode = "relaxed"
-deploy_locks = []
-
-[timing]
-cooldown = "0ms"
-
-[[unit]]
-name            = "nginx.service"
-verbs           = ["start", "restart", "reset-failed", "kill"]
-traffic_share   = 0.1
-health          = [{ http = "http://127.0.0.1:80/", status = 200, timeout = "500ms" }]
-health_failures = 3
-"#;
+const PATIENCE_EMULATED: Duration = Duration::from_secs(900);
+/// Where the program is that can be broken.
+pub(super) const FIXTURE: &str = "/usr/local/bin/fixture-service";
 
 /// A machine that Theriac was installed on and nginx runs on.
 pub(super) struct Machine {
-    inside: SystemdBox,
+    place: Place,
     layout: Layout,
-}
-
-/// An incident, as far as it matters here.
-pub(super) struct Incident {
-    pub(super) closed: bool,
+    patience: Duration,
+    /// Ends with this; `None` where the machine is thrown away by whoever booted it.
+    container: Option<SystemdBox>,
 }
 
 /// `/proc/PID/status`.
@@ -69,77 +50,90 @@ impl Machine {
         if !Path::new("/lib/systemd/system/nginx.service").exists() {
             return Err("nginx is not installed".to_owned());
         }
-        let inside = match SystemdBox::up("packaged").unwrap() {
-            Up::Ready(inside) => inside,
-            Up::NotPossible(why) => return Err(why),
+        let machine = match Guest::booted() {
+            Some(guest) => {
+                let machine = Self::at(Place::here(), None, PATIENCE_EMULATED);
+                machine.install(&guest.tree);
+                machine
+            }
+            None => match SystemdBox::up("packaged").unwrap() {
+                Up::Ready(container) => {
+                    let machine = Self::at(Place::clone(&container), Some(container), PATIENCE);
+                    machine.install(lay_out().path());
+                    machine
+                }
+                Up::NotPossible(why) => return Err(why),
+            },
         };
-        let layout = Layout { config: inside.root().join("etc/theriac"), state: inside.root().join("var/lib/theriac") };
-        let machine = Self { inside, layout };
-        machine.install();
-        machine.configure();
-        machine.nginx_drop_in("[Service]\nRestart=no\n");
-        machine.run(&["systemctl", "start", "nginx"]);
+        configuration::write(&machine.place, &machine.layout);
+        // The patients first: a mount or a unit that is not there yet would be an incident.
+        machine.place.install(&binary("fixture-service"), FIXTURE).unwrap();
+        for install in [nginx::install, disk::install, cpu::install, memory::install] {
+            install(&machine);
+        }
         machine.run(&["systemctl", "start", "theriac.target"]);
         machine.until("the agent to hear the runner", || machine.hears());
         Ok(machine)
     }
 
+    fn at(place: Place, container: Option<SystemdBox>, patience: Duration) -> Self {
+        let layout = Layout { config: place.path("/etc/theriac"), state: place.path("/var/lib/theriac") };
+        Self { place, layout, patience, container }
+    }
+
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Just as packaging/README.md says.
-    fn install(&self) {
-        let tree = tempfile::tempdir().unwrap();
-        let programs = binary("theriac").parent().unwrap().to_owned();
-        let mut package = Command::new(binary("xtask"));
-        package.arg("package").arg("--programs").arg(programs).arg("--out").arg(tree.path());
-        let output = package.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let copied = Command::new("cp").arg("-a").arg(tree.path().join(".")).arg(self.inside.root()).status().unwrap();
+    fn install(&self, tree: &Path) {
+        let copied = Command::new("cp").arg("-a").arg(tree.join(".")).arg(self.place.root()).status().unwrap();
         assert!(copied.success());
         self.run(&["systemd-sysusers", "theriac.conf"]);
         self.run(&["systemd-tmpfiles", "--create", "theriac.conf"]);
         self.run(&["systemctl", "daemon-reload"]);
-        let enabled = self.inside.exec(&["systemctl", "is-enabled", "theriac.target"]).unwrap();
+        let enabled = self.place.exec(&["systemctl", "is-enabled", "theriac.target"]).unwrap();
         assert_eq!(enabled.stdout.trim_ascii(), b"disabled", "nothing starts before an operator has looked");
     }
 
-    fn configure(&self) {
-        self.write("/etc/theriac/runner.toml", RUNNER);
-        let signer = Signer::generate(KeyName::parse("test/operator").unwrap()).unwrap();
-        let trust = format!(
-            "[[signer]]\nname = \"test/operator\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\"]\n",
-            signer.public()
-        );
-        self.write("/etc/theriac/trust.toml", &trust);
-        for name in REMEDIES {
-            let bytes = fs::read(self.inside.root().join(format!("usr/lib/theriac/remedies/{name}.wasm"))).unwrap();
-            fs::write(self.layout.config.join(format!("remedies/{name}.wasm")), &bytes).unwrap();
-            self.write(&format!("/etc/theriac/remedies/{name}.approval"), &approve(&bytes, &signer));
-        }
-        for (kind, step) in
-            [("service-crash", "start"), ("service-unhealthy", "restart"), ("start-limit-hit", "reset-and-start")]
-        {
-            let playbook = format!(
-                "name: {kind}\nsummary: with a short wait\nhandles: [{kind}]\nrungs:\n  - remedy: service-recover\n    params: {{ step: {step} }}\n    level: 1\n    healed_within: 30s\n    stable_for: 2s\n"
-            );
-            self.write(&format!("/etc/theriac/playbooks/{kind}.yaml"), &playbook);
-        }
+    pub(super) fn write(&self, path: &str, text: &str) {
+        self.place.write(path, text).unwrap();
     }
 
-    fn write(&self, path: &str, text: &str) {
-        self.inside.write(path, text).unwrap();
+    /// It is the virtual machine that we were booted in, with all that a kernel has.
+    pub(super) const fn is_virtual(&self) -> bool {
+        self.container.is_none()
+    }
+
+    /// Installs a unit with this service section and starts it.
+    pub(super) fn start_service(&self, unit: &str, service: &str) {
+        self.write(&format!("/etc/systemd/system/{unit}"), &format!("[Service]\n{service}\n"));
+        self.run(&["systemctl", "daemon-reload"]);
+        self.run(&["systemctl", "start", unit]);
     }
 
     /// Runs a command inside; it must succeed.
     pub(super) fn run(&self, argv: &[&str]) -> String {
-        self.inside.run(argv).unwrap_or_else(|error| panic!("{error:#}\n{}", self.journal()))
+        self.place.run(argv).unwrap_or_else(|error| panic!("{error:#}\n{}", self.journal()))
     }
 
     /// The last words of each unit, for a failure's message: one that repeats itself must not push the others out.
     fn journal(&self) -> String {
-        let units = ["theriac-courier-net", "theriac-agent", "theriac-runner", "nginx"];
+        let units = [
+            "theriac-courier-net",
+            "theriac-agent",
+            "theriac-runner",
+            "nginx",
+            "shop",
+            "mail",
+            "hog",
+            "drone",
+            "leaky",
+        ];
         let last_words = |unit: &str| {
             let unit = format!("--unit={unit}");
             let shown = ["journalctl", "--no-pager", "--lines=40", "--output=short-precise", &unit];
-            let output = self.inside.exec(&shown);
+            let output = self.place.exec(&shown);
             output.map_or_else(|error| error.to_string(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
         };
         units.map(last_words).join("\n")
@@ -147,7 +141,7 @@ impl Machine {
 
     /// A bounded wait for the thing itself.
     pub(super) fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while !is_so() {
             assert!(Instant::now() < deadline, "waited in vain for {what}\n{}", self.journal());
             pause();
@@ -160,7 +154,7 @@ impl Machine {
     }
 
     fn proc(&self, unit: &str, file: &str) -> std::path::PathBuf {
-        self.inside.root().join("proc").join(self.property(unit, "MainPID")).join(file)
+        self.place.root().join("proc").join(self.property(unit, "MainPID")).join(file)
     }
 
     /// What the kernel says of a unit's main process.
@@ -185,35 +179,6 @@ impl Machine {
         links.filter(is_inet).count()
     }
 
-    /// A signal to all of nginx, as a kernel or a bug would: not through Theriac.
-    pub(super) fn kill_nginx(&self, signal: &str) {
-        self.run(&["systemctl", "kill", &format!("--signal={signal}"), "--kill-who=all", "nginx"]);
-    }
-
-    /// More of nginx' unit, in force at once.
-    pub(super) fn nginx_drop_in(&self, text: &str) {
-        self.write("/etc/systemd/system/nginx.service.d/test.conf", text);
-        self.run(&["systemctl", "daemon-reload"]);
-    }
-
-    /// systemd starts it no more, unless it has been reset since.
-    pub(super) fn was_given_up(&self) -> bool {
-        self.run(&["journalctl", "--no-pager", "--unit=nginx.service", "--output=cat"])
-            .contains("Start request repeated too quickly")
-    }
-
-    /// A GET in the machine's own network is answered with 200.
-    pub(super) fn nginx_answers(&self) -> bool {
-        let network = File::open(format!("/proc/{}/ns/net", self.inside.leader())).unwrap();
-        // A thread of its own: a thread that entered a network does not come back.
-        let asked = thread::spawn(move || {
-            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-            rustix::thread::move_into_link_name_space(network.as_fd(), kind).unwrap();
-            get().unwrap_or(false)
-        });
-        asked.join().unwrap()
-    }
-
     fn hears(&self) -> bool {
         matches!(self.agent(&AgentRequest::Status), Ok(AgentAnswer::Status(status)) if status.runner_connected)
     }
@@ -222,11 +187,11 @@ impl Machine {
         ask(&self.layout.socket(Socket::Agent), request)
     }
 
-    /// Every incident so far.
-    pub(super) fn incidents(&self) -> Vec<Incident> {
+    /// Where each incident of the target is, so far.
+    pub(super) fn incidents(&self, target: &str) -> Vec<IncidentState> {
         match self.agent(&AgentRequest::Incidents { limit: 100 }) {
             Ok(AgentAnswer::Incidents(all)) => {
-                all.into_iter().map(|incident| Incident { closed: incident.state == IncidentState::Closed }).collect()
+                all.into_iter().filter(|one| one.target.to_string() == target).map(|one| one.state).collect()
             }
             Ok(other) => panic!("not incidents: {other:?}"),
             Err(error) => panic!("{error:#}\n{}", self.journal()),
@@ -252,13 +217,15 @@ impl Machine {
     }
 }
 
-fn get() -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect("127.0.0.1:80")?;
-    stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-    let mut start = [0; 12];
-    stream.read_exact(&mut start)?;
-    Ok(start.ends_with(b" 200"))
+/// The packaged tree, laid out by the packager itself from the programs beside this test.
+fn lay_out() -> tempfile::TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    let programs = binary("theriac").parent().unwrap().to_owned();
+    let mut package = Command::new(binary("xtask"));
+    package.arg("package").arg("--programs").arg(programs).arg("--out").arg(tree.path());
+    let output = package.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    tree
 }
 
 fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(socket: &Path, request: &Q) -> anyhow::Result<A> {

@@ -2,12 +2,14 @@
 //! with `theriac`, because the gate spares our own programs.
 //!
 //! ```text
-//! fixture-service --port 8080 [--needs FILE] [--config FILE] [--spin-when FILE] [--leak-when FILE] [--log FILE]
+//! fixture-service --port 8080 [--needs FILE] [--config FILE] [--spin-when FILE] [--spin-threads N] [--leak-when FILE]
+//!                 [--log FILE]
 //! ```
 //!
 //! It answers `GET /health` with 200, or with 503 while the file it `--needs` is missing. When the file named by
 //! `--spin-when` or `--leak-when` appears, it takes it away and begins to spin on every core or to leak memory; only a
-//! restart ends that, as with a real fault of that kind. `--log` is held open for appending.
+//! restart ends that, as with a real fault of that kind. `--spin-threads` spins on that many cores at most. `--log` is held open
+//! for appending.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -28,6 +30,7 @@ struct Options {
     needs: Option<PathBuf>,
     config: Option<PathBuf>,
     spin_when: Option<PathBuf>,
+    spin_threads: Option<usize>,
     leak_when: Option<PathBuf>,
     log: Option<PathBuf>,
 }
@@ -41,7 +44,8 @@ fn main() -> anyhow::Result<()> {
     let _log =
         options.log.as_ref().map(|path| fs::OpenOptions::new().append(true).create(true).open(path)).transpose()?;
     if let Some(path) = options.spin_when.clone() {
-        thread::spawn(move || when(&path, spin));
+        let threads = options.spin_threads;
+        thread::spawn(move || when(&path, || spin(threads)));
     }
     if let Some(path) = options.leak_when.clone() {
         thread::spawn(move || when(&path, leak));
@@ -63,6 +67,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
             "--needs" => options.needs = Some(value.into()),
             "--config" => options.config = Some(value.into()),
             "--spin-when" => options.spin_when = Some(value.into()),
+            "--spin-threads" => options.spin_threads = Some(value.parse()?),
             "--leak-when" => options.leak_when = Some(value.into()),
             "--log" => options.log = Some(value.into()),
             _ => anyhow::bail!("unknown flag `{flag}`"),
@@ -79,7 +84,7 @@ fn answer(mut stream: TcpStream, needs: Option<&std::path::Path>) -> io::Result<
     write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 }
 
-fn when(path: &std::path::Path, act: fn()) {
+fn when(path: &std::path::Path, act: impl Fn()) {
     loop {
         if fs::remove_file(path).is_ok() {
             act();
@@ -88,10 +93,10 @@ fn when(path: &std::path::Path, act: fn()) {
     }
 }
 
-fn spin() {
+fn spin(threads: Option<usize>) {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // More threads than cores: it takes most of a machine that others are busy on, too.
-    for _ in 0..cores * 4 {
+    for _ in 0..threads.unwrap_or(cores * 4) {
         thread::spawn(|| {
             loop {
                 std::hint::spin_loop();
