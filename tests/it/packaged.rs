@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use theriac_authority::host::Uids;
 use theriac_model::effect::Effect;
+use theriac_model::id::RunId;
 use theriac_model::incident::IncidentState;
 use theriac_model::record::Record;
 use theriac_model::run::RunState;
@@ -98,7 +99,7 @@ struct Healed {
     fault: Fault,
     /// From the fault to the first moment at which the target is well, seen from outside.
     took: Duration,
-    /// What the runner wrote from the fault to the end of the incident.
+    /// What the runner wrote of its runs for the target, from the fault to the end of the incident.
     records: Vec<Record>,
 }
 
@@ -109,23 +110,34 @@ fn heal(
     broken: impl FnOnce() -> Instant,
     mut is_well: impl FnMut() -> bool,
 ) -> Healed {
-    let Fault { name, kind, target, .. } = fault;
+    let Fault { name, target, .. } = fault;
     machine.until(&format!("{target} to be well before it is broken"), &mut is_well);
     let (known, written) = (machine.incidents(target).len(), machine.records().len());
     let began = broken();
     machine.until(&format!("{target} to be well after {name}"), is_well);
     let took = began.elapsed();
-    machine.until(&format!("the incident of {name} to be closed"), || {
+    let mut records = Vec::new();
+    machine.until(&format!("the incident of {name} to be closed and told"), || {
         let incidents = machine.incidents(target);
-        incidents.len() > known && incidents.iter().all(|state| *state == IncidentState::Closed)
+        records = machine.records().split_off(written);
+        let closed = incidents.len() > known && incidents.iter().all(|state| *state == IncidentState::Closed);
+        closed && records.iter().any(|record| ended_healed(record, &fault))
     });
-    let records = machine.records().split_off(written);
-    let healed = records.iter().any(|record| {
-        matches!(record, Record::IncidentEnded { summary } if summary.kind.as_str() == kind
-            && summary.target.to_string() == target && summary.healed_ms.is_some() && !summary.escalated)
-    });
-    assert!(healed, "no incident of kind {kind} ended healed: {records:#?}");
+    let runs: Vec<RunId> = records.iter().filter_map(|record| run_for(record, target)).collect();
+    records.retain(|record| record.run().is_some_and(|run| runs.contains(run)));
     Healed { fault, took, records }
+}
+
+fn ended_healed(record: &Record, fault: &Fault) -> bool {
+    matches!(record, Record::IncidentEnded { summary } if summary.kind.as_str() == fault.kind
+        && summary.target.to_string() == fault.target && summary.healed_ms.is_some() && !summary.escalated)
+}
+
+fn run_for(record: &Record, target: &str) -> Option<RunId> {
+    match record {
+        Record::Reserved { run, proposal } if proposal.target.to_string() == target => Some(run.clone()),
+        _ => None,
+    }
 }
 
 impl Healed {

@@ -43,6 +43,7 @@ pub(super) fn is_killed_and_started_again(machine: &Machine) -> Healed {
     })
 }
 
+/// Ten seconds of it are nginx' own unit: its ExecStop waits five for a process that can't answer, and its TimeoutStopSec five more.
 pub(super) fn hangs_and_is_restarted(machine: &Machine) -> Healed {
     break_it(machine, "hung (SIGSTOP)", "service-unhealthy", || {
         let began = Instant::now();
