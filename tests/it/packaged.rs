@@ -31,26 +31,33 @@ fn the_packaged_units_heal_real_faults() {
     };
     each_daemon_is_active_with_a_user_of_its_own(&machine);
     the_runner_has_no_inet_socket_and_the_agent_no_rights(&machine);
-    let mut healed = vec![
-        nginx::is_killed_and_started_again(&machine),
-        nginx::hangs_and_is_restarted(&machine),
-        nginx::is_given_up_and_then_reset_and_started(&machine),
-        disk::is_full_and_its_rotated_logs_are_archived(&machine),
-        disk::is_full_and_its_rotated_logs_are_removed(&machine),
-        cpu::is_throttled(&machine),
-        cpu::is_restarted_where_a_throttle_does_not_help(&machine),
-    ];
-    if machine.is_virtual() {
-        healed.extend(memory::leaks_and_is_held_or_restarted(&machine));
-    } else {
-        healed.push(memory::leaks_and_is_relieved(&machine));
-    }
+    let healed =
+        if machine.is_virtual() { what_takes_a_kernel_of_its_own(&machine) } else { what_a_container_shows(&machine) };
     every_effect_was_of_a_signed_remedy(&machine, healed.len());
     a_killed_runner_comes_back_and_knows_what_was(&machine);
     println!("{:<34}{:>14}{:>10}", "fault", "fault→healed", "mission");
     for Healed { fault, took, .. } in &healed {
         println!("{:<34}{:>12.2} s{:>8} s", fault.name, took.as_secs_f64(), fault.mission.as_secs());
     }
+}
+
+/// Cgroup version 2 with every controller, and swap that may be taken away.
+fn what_takes_a_kernel_of_its_own(machine: &Machine) -> Vec<Healed> {
+    let [held, restarted] = memory::leaks_and_is_held_or_restarted(machine);
+    vec![cpu::is_throttled(machine), held, restarted]
+}
+
+fn what_a_container_shows(machine: &Machine) -> Vec<Healed> {
+    vec![
+        nginx::is_killed_and_started_again(machine),
+        nginx::hangs_and_is_restarted(machine),
+        nginx::is_given_up_and_then_reset_and_started(machine),
+        disk::is_full_and_its_rotated_logs_are_archived(machine),
+        disk::is_full_and_its_rotated_logs_are_removed(machine),
+        cpu::is_throttled(machine),
+        cpu::is_restarted_where_a_throttle_does_not_help(machine),
+        memory::leaks_and_is_relieved(machine),
+    ]
 }
 
 fn each_daemon_is_active_with_a_user_of_its_own(machine: &Machine) {

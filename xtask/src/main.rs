@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod package;
 mod run;
+mod vm;
 
 use clap::{Parser, Subcommand};
 
@@ -28,6 +29,8 @@ enum Task {
     Remedies,
     /// Lay everything out as it is installed.
     Package(package::Options),
+    /// The packaged tree in a virtual machine with a kernel of its own; takes minutes, needs root and QEMU.
+    Vm(vm::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -36,5 +39,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test(options) => check::run(&options),
         Task::Remedies => build::remedies().map(drop),
         Task::Package(options) => package::run(&options),
+        Task::Vm(options) => vm::run(&options),
     }
 }

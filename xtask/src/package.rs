@@ -25,6 +25,13 @@ pub(crate) struct Options {
     programs: Option<PathBuf>,
 }
 
+impl Options {
+    /// These programs, below this directory.
+    pub(crate) fn of(programs: &Path, out: &Path) -> Self {
+        Self { out: out.to_owned(), debug: false, programs: Some(programs.to_owned()) }
+    }
+}
+
 /// All in one directory: `theriac up` and the runner look for the others beside themselves.
 const PROGRAMS: &[&str] =
     &["theriac", "theriac-agent", "theriac-runner", "theriac-worker", "theriac-courier", "theriac-launcher"];
