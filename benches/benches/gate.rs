@@ -96,7 +96,7 @@ impl Bench {
 
     fn live(&self) -> Session<'_, Live<'_>> {
         self.journal.top_up();
-        Session::live(&self.world, &self.warrant, self.office.remedy())
+        Session::live(&self.world, &self.warrant, &|| GuardTime(0), self.office.remedy())
     }
 
     fn restart(&self) -> Ready<'_> {

@@ -6,10 +6,12 @@
 pub const CRASH_POINTS: &[&str] = &[
     "run.reserved",
     "run.planned",
+    "run.asked",
     "run.running",
     "run.verifying",
     "run.healed",
     "run.undoing",
+    "run.ended",
     "gate.before-intent",
     "gate.after-intent",
     "gate.after-apply",
@@ -18,28 +20,116 @@ pub const CRASH_POINTS: &[&str] = &[
     "files.archive-complete",
     "files.replace-before-rename",
     "files.truncated",
+    "processes.half-set",
     "undo.after-intent",
     "undo.file-half",
+    "undo.threads-half",
     "undo.after-apply",
     "undo.after-done",
+    "recover.settled",
 ];
 
 #[cfg(feature = "crash-points")]
-static ARMED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+pub use script::{ArmError, Script, crash_point};
 
-/// Arms one point for the rest of this process' life; `false` when there is no such point, or one is armed already.
 #[cfg(feature = "crash-points")]
-pub fn arm(name: &str) -> bool {
-    CRASH_POINTS.contains(&name) && ARMED.set(name.to_owned()).is_ok()
-}
+mod script {
+    use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::io::{self, Write as _};
+    use std::path::Path;
+    use std::str::FromStr;
+    use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Ends the process with SIGKILL here, when this point is armed: no destructor, no flush, as a power cut would.
-#[cfg(feature = "crash-points")]
-pub fn crash_point(name: &'static str) {
-    if ARMED.get().is_some_and(|armed| armed == name) {
-        let myself = rustix::process::getpid();
-        if rustix::process::kill_process(myself, rustix::process::Signal::KILL).is_err() {
-            std::process::abort();
+    use super::CRASH_POINTS;
+
+    static SCRIPT: OnceLock<Script> = OnceLock::new();
+
+    /// What a test wants of this process: where it is to die, and where it writes down the points that it passes.
+    #[derive(Debug, Default)]
+    pub struct Script {
+        at: Option<Moment>,
+        trace: Option<File>,
+        passed: Mutex<BTreeMap<&'static str, u32>>,
+    }
+
+    /// One passing of one point: `gate.after-apply` is the first, `gate.after-apply@2` the second.
+    #[derive(Debug)]
+    struct Moment {
+        point: &'static str,
+        passing: u32,
+    }
+
+    /// A script that can't be followed: the test would wait for a death that never comes.
+    #[derive(Debug, thiserror::Error)]
+    pub enum ArmError {
+        /// Not one of [`CRASH_POINTS`], or not a number behind the `@`.
+        #[error("`{}` is no moment: write a crash point such as `gate.after-apply`, or `gate.after-apply@2`", text.escape_debug())]
+        Moment { text: String },
+        /// The file for the trace can't be opened.
+        #[error("can't write the trace to `{}`", path.display())]
+        Trace {
+            path: std::path::PathBuf,
+            #[source]
+            source: io::Error,
+        },
+        /// A process has one script for its whole life.
+        #[error("a script is armed already")]
+        Armed,
+    }
+
+    impl FromStr for Moment {
+        type Err = ArmError;
+        fn from_str(text: &str) -> Result<Self, ArmError> {
+            let no = || ArmError::Moment { text: text.to_owned() };
+            let (name, passing) = match text.split_once('@') {
+                Some((name, passing)) => (name, passing.parse().ok().filter(|n| *n > 0).ok_or_else(no)?),
+                None => (text, 1),
+            };
+            let point = CRASH_POINTS.iter().find(|point| **point == name).ok_or_else(no)?;
+            Ok(Self { point, passing })
+        }
+    }
+
+    impl Script {
+        /// Reads what the command line says. The trace is appended to: it goes on over several processes.
+        pub fn read(at: Option<&str>, trace: Option<&Path>) -> Result<Self, ArmError> {
+            let open = |path: &Path| {
+                let opened = File::options().create(true).append(true).open(path);
+                opened.map_err(|source| ArmError::Trace { path: path.to_owned(), source })
+            };
+            Ok(Self { at: at.map(str::parse).transpose()?, trace: trace.map(open).transpose()?, ..Self::default() })
+        }
+
+        /// Follows it for the rest of this process' life.
+        pub fn arm(self) -> Result<(), ArmError> {
+            SCRIPT.set(self).map_err(|_another| ArmError::Armed)
+        }
+
+        fn pass(&self, point: &'static str) {
+            let passing = {
+                let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = passed.entry(point).or_insert(0);
+                *count += 1;
+                *count
+            };
+            // A trace that can't be written is short, and the test that reads it says so.
+            if let Some(mut trace) = self.trace.as_ref() {
+                drop(writeln!(trace, "{point}"));
+            }
+            if self.at.as_ref().is_some_and(|at| at.point == point && at.passing == passing) {
+                let myself = rustix::process::getpid();
+                if rustix::process::kill_process(myself, rustix::process::Signal::KILL).is_err() {
+                    std::process::abort();
+                }
+            }
+        }
+    }
+
+    /// Ends the process with SIGKILL here, when the script says so: no destructor, no flush, as a power cut would.
+    pub fn crash_point(name: &'static str) {
+        if let Some(script) = SCRIPT.get() {
+            script.pass(name);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The one function through which every effect goes.
 //!
-//! [`perform`]: authorise against the permit, re-check the target, prepare the undo, journal the intent and sync it, apply,
-//! journal the outcome. A capability describes its change as a [`Change`]; it is never applied from anywhere else.
+//! [`perform`]: authorise against the permit, prepare the undo, re-check the target and the deadline, journal the intent and sync
+//! it, apply, journal the outcome. A capability describes its change as a [`Change`]; it is never applied from anywhere else.
 //! Authority comes in as a [`Mode`]: recording needs a `DryRunPermit`, changing the world needs a `Warrant`.
 
 use theriac_model::denial::{Denial, DenialCause};
@@ -90,6 +90,9 @@ pub(crate) enum Admission {
 pub(crate) trait Mode {
     /// Holds the draft against what the permit allows, plan included.
     fn admit(&mut self, draft: &Draft) -> Result<Admission, Denial>;
+    /// Whether the permit still lasts, asked as the last thing before the intent is written: what the undo needs may have
+    /// taken minutes to save.
+    fn in_time(&self, effect: &Effect) -> Result<(), Denial>;
     /// Takes what a dry run recorded.
     fn record(&mut self, draft: Draft);
     /// Learns that an effect failed after its intent was written: the run ends with an undo.
@@ -114,7 +117,7 @@ pub(crate) fn perform(scene: &mut Scene<'_>, mode: &mut dyn Mode, change: &mut d
         }
         Admission::Perform { index } => {
             let place = Place { run: scene.run.clone(), index };
-            let done = carry_out(scene, change, draft, &place);
+            let done = carry_out(scene, mode, change, draft, &place);
             if let Err(Failure { denial, ends_run: true }) = &done {
                 mode.failed(denial);
             }
@@ -129,10 +132,18 @@ struct Failure {
     ends_run: bool,
 }
 
-fn carry_out(scene: &mut Scene<'_>, change: &mut dyn Change, draft: Draft, place: &Place) -> Result<u64, Failure> {
+fn carry_out(
+    scene: &mut Scene<'_>,
+    mode: &dyn Mode,
+    change: &mut dyn Change,
+    draft: Draft,
+    place: &Place,
+) -> Result<u64, Failure> {
     let before_intent = |denial| Failure { denial, ends_run: false };
     let kept = change.keep(scene, place).map_err(before_intent)?;
     change.recheck(scene).map_err(before_intent)?;
+    // What was authorised is over: nothing of this run may come later, and what came before is taken back.
+    mode.in_time(&draft.effect).map_err(|denial| Failure { denial, ends_run: true })?;
     let attempted = draft.effect.to_string();
     spend(scene, &draft.effect);
     crash_point("gate.before-intent");

@@ -26,10 +26,14 @@ struct Arguments {
     /// End with the process that started this one.
     #[arg(long)]
     die_with_parent: bool,
-    /// For crash tests: kill this process at the named point.
+    /// For crash tests: kill this process at the named point, or at its n-th passing (`NAME@N`).
     #[cfg(feature = "crash-points")]
     #[arg(long)]
     crash_at: Option<String>,
+    /// For crash tests: append the name of each point that is passed to this file.
+    #[cfg(feature = "crash-points")]
+    #[arg(long)]
+    crash_trace: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -43,9 +47,7 @@ fn main() -> anyhow::Result<()> {
         .with_target(false)
         .init();
     #[cfg(feature = "crash-points")]
-    if let Some(point) = &arguments.crash_at {
-        anyhow::ensure!(theriac_runner::crash::arm(point), "there is no crash point `{point}`");
-    }
+    theriac_runner::crash::Script::read(arguments.crash_at.as_deref(), arguments.crash_trace.as_deref())?.arm()?;
     let worker = match arguments.worker {
         Some(worker) => worker,
         None => {

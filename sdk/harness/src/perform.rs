@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Instant;
 
 use theriac_authority::package;
 use theriac_model::call::{Export, FaultInput, Report};
@@ -11,7 +12,7 @@ use theriac_model::id::{IncidentId, PlaybookName, RunId};
 use theriac_model::plan::{Plan, PlannedEffect};
 use theriac_model::record::{Entry, Proposal};
 use theriac_model::remedy::{Params, resolve_params};
-use theriac_model::time::Timestamp;
+use theriac_model::time::{GuardTime, Timestamp, millis};
 use theriac_model::verdict::Verdict as Verification;
 use theriac_protocol::process::{Identity, may_become};
 use theriac_runner::session::{Host as _, LiveEnd, Session};
@@ -193,7 +194,10 @@ impl Play<'_> {
             report: said(&dry),
         };
         let leave = self.licence.warrant(&stage.host, &run, &whole, &proposal)?;
-        let mut session = Session::live(&stage.world, &leave.warrant, remedy.name.clone());
+        // Guard time begins with the warrant here.
+        let began = Instant::now();
+        let clock = || GuardTime(millis(began.elapsed()));
+        let mut session = Session::live(&stage.world, &leave.warrant, &clock, remedy.name.clone());
         let worker = self.licence.worker()?;
         let ending = worker.call(Export::Remediate, self.input(stage, &params), time, |call| session.answer(call));
         let end = session.finish();

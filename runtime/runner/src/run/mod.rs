@@ -251,6 +251,7 @@ impl Attempt {
     /// Asks a person, then plans again: what was consented to hours ago may be a larger thing now.
     fn ask(&self, loaded: &Loaded, decision: &Decision, before: &Measurement) -> Result<Option<Warrant>, RunError> {
         self.step(RunEvent::ConsentAsked, decision.summary.clone())?;
+        crash_point("run.asked");
         let patience = self.rules.host.timing.consent_valid.duration();
         let consent = match self.parts.book.wait_for_answer(&self.run, patience) {
             Answer::Yes(consent) => consent,
@@ -288,7 +289,8 @@ impl Attempt {
 
     /// The live run. `false`: what was done has to be taken back.
     fn perform(&self, loaded: &Loaded, warrant: &Warrant, before: &Measurement) -> Result<bool, RunError> {
-        let mut session = Session::live(&self.parts.world, warrant, self.proposal.remedy.clone());
+        let clock = || self.parts.book.now();
+        let mut session = Session::live(&self.parts.world, warrant, &clock, self.proposal.remedy.clone());
         let input = self.recorder(loaded).input(Some(before));
         let ending = match input {
             Ok(input) => self.call(loaded, Export::Remediate, input, |call| session.answer(call)),
@@ -423,6 +425,7 @@ impl Attempt {
 
     /// After the end: breaker and cooldown, both of which outlive the run.
     fn close(&self) -> Result<(), RunError> {
+        crash_point("run.ended");
         let Some(summary) = self.parts.book.run(&self.run) else { return Ok(()) };
         let rungs = Playbook::choose(&self.rules.playbooks, self.proposal.kind, &self.proposal.target)
             .map_or(0, |playbook| playbook.rungs.len());

@@ -14,6 +14,7 @@ use theriac_model::verdict::{Measurement, Phase, Verdict};
 
 use super::{Attempt, RunError};
 use crate::book::Book;
+use crate::crash::crash_point;
 use crate::parts::Parts;
 use crate::recover;
 use crate::writer::{WriteError, Writer as _};
@@ -83,6 +84,7 @@ fn settle(attempt: &Attempt) -> Result<(), RunError> {
     for settled in recover::settle(&attempt.parts.world, &attempt.run, &entries)? {
         tracing::info!(index = settled.0, outcome = ?settled.1, "settled an effect that may have happened");
     }
+    crash_point("recover.settled");
     let remedies = attempt.parts.remedies();
     let on_ambiguous = remedies.get(&attempt.proposal.remedy).map(|loaded| loaded.approved.manifest().on_ambiguous);
     match on_ambiguous {

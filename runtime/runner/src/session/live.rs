@@ -2,29 +2,44 @@
 
 use theriac_authority::authorise::Warrant;
 use theriac_model::denial::{Denial, DenialCause};
-use theriac_model::effect::UndoClass;
+use theriac_model::effect::{Effect, UndoClass};
 use theriac_model::plan::{Plan, PlanCursor};
+use theriac_model::time::GuardTime;
 
 use crate::gate::{Admission, Draft, Mode};
 
-/// Does what the warrant's plan says, in its order, and nothing after the first effect that it does not say.
-#[derive(Debug)]
+/// Guard time as the journal counts it, asked anew for each effect.
+pub type Clock<'a> = &'a (dyn Fn() -> GuardTime + 'a);
+
+/// Does what the warrant's plan says, in its order, until its deadline, and nothing after the first effect that it does not
+/// say.
 pub struct Live<'a> {
     plan: &'a Plan,
+    deadline: GuardTime,
+    clock: Clock<'a>,
     cursor: PlanCursor,
     intents: u32,
     off_plan: Option<Denial>,
     failed: Option<Denial>,
 }
 
+impl std::fmt::Debug for Live<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { deadline, intents, off_plan, failed, .. } = self;
+        let mut shown = f.debug_struct("Live");
+        shown.field("deadline", deadline).field("intents", intents).field("off_plan", off_plan);
+        shown.field("failed", failed).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Live<'a> {
-    pub(crate) fn new(warrant: &'a Warrant) -> Self {
-        Self::of(warrant.plan())
+    pub(crate) fn new(warrant: &'a Warrant, clock: Clock<'a>) -> Self {
+        Self::of(warrant.plan(), warrant.deadline(), clock)
     }
 
     /// Private but for the tests of this crate: whoever is outside brings a warrant.
-    pub(super) fn of(plan: &'a Plan) -> Self {
-        Self { plan, cursor: PlanCursor::default(), intents: 0, off_plan: None, failed: None }
+    pub(super) fn of(plan: &'a Plan, deadline: GuardTime, clock: Clock<'a>) -> Self {
+        Self { plan, deadline, clock, cursor: PlanCursor::default(), intents: 0, off_plan: None, failed: None }
     }
 
     pub(crate) fn into_end(self) -> (u32, Option<Denial>, Option<Denial>) {
@@ -63,6 +78,16 @@ impl Mode for Live<'_> {
         let index = self.intents;
         self.intents = self.intents.saturating_add(1);
         Ok(Admission::Perform { index })
+    }
+
+    fn in_time(&self, effect: &Effect) -> Result<(), Denial> {
+        let now = (self.clock)();
+        if now <= self.deadline {
+            return Ok(());
+        }
+        let late = now.since(self.deadline).as_millis();
+        let attempted = format!("{effect}, {late} ms after the warrant's deadline");
+        Err(Denial::new(DenialCause::OverBudget, effect.label(), "warrant.deadline", attempted))
     }
 
     /// Only a dry run records.

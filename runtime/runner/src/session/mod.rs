@@ -25,7 +25,7 @@ use theriac_model::plan::PlannedEffect;
 use crate::world::World;
 use crate::writer::WriteError;
 
-pub use live::Live;
+pub use live::{Clock, Live};
 pub use recording::{Checking, Recording};
 
 /// Answers host calls.
@@ -89,10 +89,10 @@ impl<'a> Session<'a, Recording> {
 }
 
 impl<'a> Session<'a, Live<'a>> {
-    /// The live run of the warrant's plan.
-    pub fn live(world: &'a World, warrant: &'a Warrant, remedy: RemedyName) -> Self {
+    /// The live run of the warrant's plan, which ends with the warrant's deadline by that clock.
+    pub fn live(world: &'a World, warrant: &'a Warrant, clock: Clock<'a>, remedy: RemedyName) -> Self {
         let scene = Scene::new(world, warrant.grants(), warrant.run().clone(), remedy);
-        Self { scene, mode: Live::new(warrant) }
+        Self { scene, mode: Live::new(warrant, clock) }
     }
 
     /// How it went.

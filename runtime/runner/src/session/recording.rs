@@ -2,6 +2,7 @@
 
 use theriac_authority::policy::{Scope, risk_of};
 use theriac_model::denial::{Denial, DenialCause};
+use theriac_model::effect::Effect;
 use theriac_model::plan::PlannedEffect;
 
 use crate::gate::{Admission, Draft, Mode};
@@ -27,6 +28,11 @@ impl Mode for Recording {
             return Err(Denial::new(DenialCause::OverBudget, draft.effect.label(), "plan.effects", &draft.effect));
         }
         Ok(Admission::Recorded)
+    }
+
+    /// A dry run does nothing that could come too late.
+    fn in_time(&self, _effect: &Effect) -> Result<(), Denial> {
+        Ok(())
     }
 
     fn record(&mut self, draft: Draft) {
@@ -56,6 +62,10 @@ pub struct Checking;
 impl Mode for Checking {
     fn admit(&mut self, draft: &Draft) -> Result<Admission, Denial> {
         Err(Denial::new(DenialCause::NotGranted, draft.effect.label(), "check", &draft.effect))
+    }
+
+    fn in_time(&self, effect: &Effect) -> Result<(), Denial> {
+        Err(Denial::new(DenialCause::NotGranted, effect.label(), "check", effect))
     }
 
     fn record(&mut self, _draft: Draft) {}

@@ -7,6 +7,7 @@ use theriac_probe::group::Groups;
 
 use super::{changed, failed, not_needed};
 use crate::capability::processes::{CpuMask, facts, mask_of, nice_of, set_mask, set_nice, threads_of};
+use crate::crash::crash_point;
 use crate::world::World;
 
 /// What happened to the threads.
@@ -23,6 +24,7 @@ impl Tally {
             Ok(()) => self.restored += 1,
             Err(errno) => self.failure = Some(errno.to_string()),
         }
+        crash_point("undo.threads-half");
     }
 
     fn outcome(self) -> UndoOutcome {

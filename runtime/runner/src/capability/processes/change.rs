@@ -8,6 +8,7 @@ use theriac_model::unit::ProcessId;
 
 use super::affinity::{CpuMask, Threads, mask_of, nice_of, set_mask, set_nice};
 use super::{members, threads_of};
+use crate::crash::crash_point;
 use crate::gate::{Applied, ApplyError, Change, Draft, Kept, Place};
 use crate::session::{Assumption, Scene};
 
@@ -46,6 +47,7 @@ fn settle(
                 let attempted = format!("{attempted}, thread {}: {errno}", thread.pid);
                 Denial::new(DenialCause::Failed, &bound.label, "io", attempted)
             })?;
+            crash_point("processes.half-set");
         }
     }
     Err(Denial::new(DenialCause::Failed, &bound.label, "settled", attempted))

@@ -3,10 +3,13 @@
 use theriac_model::call::{Reply, UnitCall};
 use theriac_model::denial::DenialCause;
 use theriac_model::effect::UndoOutcome;
+use theriac_model::record::Record;
+use theriac_model::time::GuardTime;
 use theriac_model::unit::{ActiveState, Property};
 use theriac_model::verdict::Verdict;
 
 use super::world::*;
+use crate::session::Host as _;
 
 #[test]
 fn a_recorded_start_shows_as_active_and_is_not_done() {
@@ -51,6 +54,28 @@ fn what_a_person_stopped_and_what_restarts_itself_is_not_started() {
     place.plan(|ask| assert_eq!(denied(on_unit(ask, UnitCall::Restart)).rule, "restarting-itself"));
     place.units.state.lock().unwrap().will_restart = false;
     place.plan(|ask| assert_eq!(on_unit(ask, UnitCall::Restart), Reply::Done));
+}
+
+#[test]
+fn until_its_deadline_a_warrant_holds_and_after_it_nothing_is_done_and_all_is_undone() {
+    let place = place();
+    let plan = place.plan(|ask| {
+        on_unit(ask, UnitCall::ResetFailed);
+        on_unit(ask, UnitCall::Start);
+    });
+    let now = std::cell::Cell::new(GuardTime(60_000));
+    let clock = || now.get();
+    let mut session = place.live_until(&plan, GuardTime(60_000), &clock);
+    assert_eq!(on_unit(&mut |call| session.answer(call), UnitCall::ResetFailed), Reply::Done, "not late yet");
+    now.set(GuardTime(60_001));
+    let late = denied(on_unit(&mut |call| session.answer(call), UnitCall::Start));
+    assert_eq!((late.cause, late.rule.as_str()), (DenialCause::OverBudget, "warrant.deadline"));
+    now.set(GuardTime(0));
+    assert_eq!(denied(on_unit(&mut |call| session.answer(call), UnitCall::Start)).rule, "run.ended");
+    assert!(session.finish().must_undo());
+    assert!(!place.units.is_up(), "the start came too late");
+    let intents = place.entries().iter().filter(|entry| matches!(entry.record, Record::Intent { .. })).count();
+    assert_eq!(intents, 1, "what comes too late has no intent either");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use theriac_model::unit::{ActiveState, Backend, KillWhom, Property, Signal, Unit
 use theriac_model::verdict::Verdict;
 
 use crate::backend::{ServiceManager, UnitError};
-use crate::session::{Host as _, Live, Recording, Scene, Session};
+use crate::session::{Clock, Host as _, Live, Recording, Scene, Session};
 use crate::world::{CheckError, Roots, Senses, World};
 use crate::writer::{WriteError, Writer};
 
@@ -288,7 +288,17 @@ impl Place {
     }
 
     pub(super) fn live<'a>(&'a self, plan: &'a Plan) -> Session<'a, Live<'a>> {
-        Session { scene: Scene::new(&self.world, &self.grants, run(), remedy()), mode: Live::of(plan) }
+        self.live_until(plan, GuardTime(u64::MAX), &|| GuardTime(0))
+    }
+
+    pub(super) fn live_until<'a>(
+        &'a self,
+        plan: &'a Plan,
+        deadline: GuardTime,
+        clock: Clock<'a>,
+    ) -> Session<'a, Live<'a>> {
+        let scene = Scene::new(&self.world, &self.grants, run(), remedy());
+        Session { scene, mode: Live::of(plan, deadline, clock) }
     }
 
     /// A dry run of the calls, made into a plan.
