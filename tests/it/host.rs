@@ -34,6 +34,8 @@ pub(crate) struct Service {
     pub(crate) args: Vec<String>,
     /// More lines of its table in runner.toml.
     pub(crate) rules: String,
+    /// What the launcher does when it fails: lines of its table in launcher.toml.
+    pub(crate) restart: &'static str,
 }
 
 /// What is to be set up.
@@ -47,6 +49,8 @@ pub(crate) struct Setup {
     /// Playbooks by file name.
     pub(crate) playbooks: Vec<(&'static str, String)>,
     pub(crate) mode: Option<&'static str>,
+    /// More arguments of the first runner.
+    pub(crate) runner_args: Vec<String>,
 }
 
 /// A host that runs; its processes end with it.
@@ -73,7 +77,7 @@ pub(crate) fn free_port() -> u16 {
 
 impl Service {
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, port: free_port(), args: Vec::new(), rules: String::new() }
+        Self { name, port: free_port(), args: Vec::new(), rules: String::new(), restart: "restart = \"never\"" }
     }
 }
 
@@ -96,16 +100,16 @@ impl Host {
         sign(&layout, &setup.remedies);
         let mut host = Self { dir, layout, others: Vec::new(), runner: None };
         if !setup.services.is_empty() {
-            let launcher = host.spawn("theriac-launcher", &[]);
+            let launcher = host.spawn::<&str>("theriac-launcher", &[]);
             let courier = host.spawn(
                 "theriac-courier",
-                if is_root() { &["net", "--uid", COURIER, "--gid", COURIER] } else { &["net"] },
+                if is_root() { &["net", "--uid", COURIER, "--gid", COURIER][..] } else { &["net"] },
             );
             host.others.extend([launcher, courier]);
             host.wait_for_socket(Socket::Launcher);
             host.wait_for_socket(Socket::CourierNet);
         }
-        host.start_runner(&[]);
+        host.start_runner(&setup.runner_args);
         host
     }
 
@@ -113,7 +117,7 @@ impl Host {
         self.dir.path()
     }
 
-    fn spawn(&self, program: &str, args: &[&str]) -> Child {
+    fn spawn<A: AsRef<std::ffi::OsStr>>(&self, program: &str, args: &[A]) -> Child {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -133,7 +137,7 @@ impl Host {
     }
 
     /// Starts the runner and waits until it answers, or until it is gone.
-    pub(crate) fn start_runner(&mut self, args: &[&str]) {
+    pub(crate) fn start_runner(&mut self, args: &[String]) {
         self.runner = Some(self.spawn("theriac-runner", args));
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -157,6 +161,20 @@ impl Host {
 
     pub(crate) fn runner_is_gone(&mut self) -> bool {
         self.runner.as_mut().is_none_or(|runner| !matches!(runner.try_wait(), Ok(None)))
+    }
+
+    /// What the runner exited with, once it is gone.
+    pub(crate) fn runner_status(&mut self) -> Option<std::process::ExitStatus> {
+        self.runner.as_mut()?.try_wait().unwrap()
+    }
+
+    /// Another mode, for the next runner.
+    pub(crate) fn change_mode(&self, from: &str, to: &str) {
+        let path = self.layout.config.join("runner.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let (old, new) = (format!("mode = \"{from}\"\n"), format!("mode = \"{to}\"\n"));
+        assert!(text.starts_with(&old));
+        fs::write(&path, text.replacen(&old, &new, 1)).unwrap();
     }
 
     /// SIGKILL, as a power cut would end it.
@@ -189,6 +207,11 @@ impl Host {
     pub(crate) fn operator(&self, request: &OperatorRequest) -> OperatorAnswer {
         ask(&self.layout.socket(Socket::Operator), request)
             .unwrap_or_else(|error| panic!("{error}\n{}", self.log("theriac-runner")))
+    }
+
+    /// Asks a runner that may die of it as a person.
+    pub(crate) fn try_operator(&self, request: &OperatorRequest) -> anyhow::Result<OperatorAnswer> {
+        ask(&self.layout.socket(Socket::Operator), request)
     }
 
     /// Proposes the rung and returns the answer.
@@ -295,6 +318,20 @@ impl Host {
         rustix::process::kill_process(self.main_pid(service), signal).unwrap();
     }
 
+    /// Waits until the runner's view of a supervised service is as wanted.
+    pub(crate) fn wait_for_unit(&self, service: &str, wanted: impl Fn(&theriac_model::unit::UnitState) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let RunnerAnswer::Units(units) = self.ask(&RunnerRequest::Units) else { panic!("no units") };
+            let unit = units.into_iter().find(|unit| unit.name.as_str() == service);
+            if unit.as_ref().is_some_and(&wanted) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "`{service}` is {unit:?}\n{}", self.log("theriac-launcher"));
+            pause();
+        }
+    }
+
     /// Waits until a plain GET of the service's health page answers with the status.
     pub(crate) fn wait_for_status(service: &Service, wanted: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -355,7 +392,7 @@ pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(socket: &Path, request: &Q) -> anyhow::Result<A> {
+pub(crate) fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(socket: &Path, request: &Q) -> anyhow::Result<A> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     frame::write(&mut stream, &Frame { epoch: 0, id: 1, message: request })?;
@@ -410,11 +447,11 @@ fn write_configuration(layout: &Layout, setup: &Setup) {
     }
     let mut launcher = String::new();
     for service in &setup.services {
-        let Service { name, port, args, rules } = service;
+        let Service { name, port, args, rules, restart } = service;
         let mut command = vec![binary("fixture-service").display().to_string(), "--port".into(), port.to_string()];
         command.extend(args.iter().cloned());
         launcher += &format!(
-            "[[service]]\nname = \"{name}\"\ncommand = {command:?}\nautostart = true\nrestart = \"never\"\nstop_timeout = \"2s\"\n"
+            "[[service]]\nname = \"{name}\"\ncommand = {command:?}\nautostart = true\n{restart}\nstop_timeout = \"2s\"\n"
         );
         runner += &format!(
             "\n[[service]]\nname = \"{name}\"\nverbs = [\"start\", \"stop\", \"restart\", \"reset-failed\", \"set-property\", \"kill\"]\ntraffic_share = 0.1\n\

@@ -160,10 +160,32 @@ fn best(mut kept: Vec<Candidate>, order: Order) -> Vec<Candidate> {
     let name = |a: &Candidate, b: &Candidate| a.below.as_os_str().as_bytes().cmp(b.below.as_os_str().as_bytes());
     match order {
         Order::OldestFirst => kept.sort_by(|a, b| a.touched.cmp(&b.touched).then_with(|| name(a, b))),
-        Order::NewestFirst => kept.sort_by(|a, b| b.touched.cmp(&a.touched).then_with(|| name(a, b))),
+        // The exact reverse of oldest first: of files that were written in one tick of the kernel's clock, the one that a remedy
+        // reaches last is the one that a grant keeps as the newest.
+        Order::NewestFirst => kept.sort_by(|a, b| b.touched.cmp(&a.touched).then_with(|| name(b, a))),
         Order::LargestFirst => kept.sort_by(|a, b| b.allocated.cmp(&a.allocated).then_with(|| name(a, b))),
         Order::Name => kept.sort_by(name),
     }
     kept.truncate(MAX_KEPT);
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str, second: i64) -> Candidate {
+        let identity = Identity { dev: 1, ino: name.len() as u64 };
+        Candidate { below: name.into(), identity, allocated: 0, touched: (second, 0), age: 0 }
+    }
+
+    /// A remedy that goes through the oldest first and holds back the last would otherwise meet the grant's newest as its first.
+    #[test]
+    fn newest_first_is_oldest_first_read_backwards_even_for_files_of_one_tick() {
+        let all = || vec![found("b", 7), found("c", 7), found("a", 7), found("d", 3)];
+        let names = |order| best(all(), order).into_iter().map(|found| found.below).collect::<Vec<_>>();
+        let oldest = names(Order::OldestFirst);
+        assert_eq!(oldest, ["d", "a", "b", "c"].map(PathBuf::from));
+        assert_eq!(names(Order::NewestFirst), oldest.into_iter().rev().collect::<Vec<_>>());
+    }
 }
