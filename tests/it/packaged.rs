@@ -41,10 +41,9 @@ fn the_packaged_units_heal_real_faults() {
     }
 }
 
-/// Cgroup version 2 with every controller, and swap that may be taken away.
+/// Cgroup version 2 with every controller, and swap.
 fn what_takes_a_kernel_of_its_own(machine: &Machine) -> Vec<Healed> {
-    let [held, restarted] = memory::leaks_and_is_held_or_restarted(machine);
-    vec![cpu::is_throttled(machine), held, restarted]
+    vec![memory::leaks_and_is_held(machine), cpu::is_throttled(machine)]
 }
 
 fn what_a_container_shows(machine: &Machine) -> Vec<Healed> {

@@ -44,7 +44,7 @@ impl Playbook {
 
 pub(super) fn write(place: &Place, layout: &Layout) {
     let write = |path: &str, text: &str| place.write(path, text).unwrap();
-    write("/etc/theriac/runner.toml", &[MODE, nginx::LISTED, disk::LISTED, &cpu::listed(), &memory::listed()].concat());
+    write("/etc/theriac/runner.toml", &[MODE, nginx::LISTED, disk::LISTED, &cpu::listed(), memory::LISTED].concat());
     for playbook in
         nginx::playbooks().into_iter().chain(disk::playbooks()).chain(cpu::playbooks()).chain(memory::playbooks())
     {

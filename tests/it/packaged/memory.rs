@@ -1,4 +1,4 @@
-//! Units that leak. Where the kernel has MemoryHigh (cgroup v2) and somewhere to put the memory (swap), the unit is held by it;
+//! A unit that leaks. Where the kernel has MemoryHigh (cgroup v2) and somewhere to put the memory (swap), it is held by that;
 //! without swap the throttle is taken back; without MemoryHigh there is none. Then evidence is kept and the unit restarted.
 
 use std::fs;
@@ -12,34 +12,18 @@ use super::configuration::Playbook;
 use super::machine::{FIXTURE, Machine};
 use super::{Fault, Healed, heal, kernel};
 
-/// A unit that can be made to leak.
-#[derive(Debug, Clone, Copy)]
-struct Patient {
-    unit: &'static str,
-    target: &'static str,
-    port: u16,
-}
-
-const LEAKY: Patient = Patient { unit: "leaky.service", target: "unit:leaky.service", port: 8103 };
-/// For a machine that is to be shown with swap and without.
-const SIEVE: Patient = Patient { unit: "sieve.service", target: "unit:sieve.service", port: 8104 };
+const LEAKY: &str = "leaky.service";
+const TRIGGER: &str = "/run/leaky.trigger";
 const LIMIT: u64 = 64 << 20;
 
-pub(super) fn listed() -> String {
-    let listed = |Patient { unit, port, .. }: Patient| {
-        format!(
-            r#"
+pub(super) const LISTED: &str = r#"
 [[unit]]
-name          = "{unit}"
+name          = "leaky.service"
 verbs         = ["restart", "set-property"]
 traffic_share = 0.1
-health        = [{{ http = "http://127.0.0.1:{port}/health", status = 200 }}]
+health        = [{ http = "http://127.0.0.1:8103/health", status = 200 }]
 memory_limit  = "64MiB"
-"#
-        )
-    };
-    [LEAKY, SIEVE].map(listed).concat()
-}
+"#;
 
 pub(super) fn playbooks() -> Vec<Playbook> {
     let rungs =
@@ -48,18 +32,8 @@ pub(super) fn playbooks() -> Vec<Playbook> {
 }
 
 pub(super) fn install(machine: &Machine) {
-    for patient in [LEAKY, SIEVE] {
-        let Patient { unit, port, .. } = patient;
-        let trigger = patient.trigger();
-        let service = format!("MemoryAccounting=yes\nExecStart={FIXTURE} --port {port} --leak-when {trigger}");
-        machine.start_service(unit, &service);
-    }
-}
-
-impl Patient {
-    fn trigger(self) -> String {
-        format!("/run/{}.trigger", self.unit)
-    }
+    machine
+        .start_service(LEAKY, &format!("MemoryAccounting=yes\nExecStart={FIXTURE} --port 8103 --leak-when {TRIGGER}"));
 }
 
 /// What the machine can do about a leak.
@@ -74,9 +48,9 @@ enum Means {
 }
 
 impl Means {
-    fn of(machine: &Machine, unit: &str) -> Self {
+    fn of(machine: &Machine) -> Self {
         let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-        match (kernel::memory_high(machine, unit), swaps.lines().count() > 1) {
+        match (kernel::memory_high(machine, LEAKY), swaps.lines().count() > 1) {
             (None, _) => Self::RestartOnly,
             (Some(_), true) => Self::Hold,
             (Some(_), false) => Self::Stall,
@@ -94,34 +68,30 @@ impl Means {
 
 /// With whatever this machine has.
 pub(super) fn leaks_and_is_relieved(machine: &Machine) -> Healed {
-    relieve(machine, LEAKY, Means::of(machine, LEAKY.unit))
+    relieve(machine, Means::of(machine))
 }
 
-/// On a machine of our own that has everything, with swap and without.
-pub(super) fn leaks_and_is_held_or_restarted(machine: &Machine) -> [Healed; 2] {
-    assert_eq!(Means::of(machine, LEAKY.unit), Means::Hold, "cgroup v2 with all controllers, and swap");
-    let held = relieve(machine, LEAKY, Means::Hold);
-    // What it holds would come back all at once.
-    machine.run(&["systemctl", "stop", LEAKY.unit]);
-    machine.run(&["swapoff", "--all"]);
-    [held, relieve(machine, SIEVE, Means::Stall)]
+/// On a machine that has everything it takes.
+pub(super) fn leaks_and_is_held(machine: &Machine) -> Healed {
+    assert_eq!(Means::of(machine), Means::Hold, "cgroup v2 with all controllers, and swap");
+    relieve(machine, Means::Hold)
 }
 
-fn relieve(machine: &Machine, patient: Patient, means: Means) -> Healed {
-    let before = machine.property(patient.unit, "InvocationID");
-    let healed = leak(machine, patient, means.name());
-    let restarted = machine.property(patient.unit, "InvocationID") != before;
+fn relieve(machine: &Machine, means: Means) -> Healed {
+    let before = machine.property(LEAKY, "InvocationID");
+    let healed = leak(machine, means.name());
+    let restarted = machine.property(LEAKY, "InvocationID") != before;
     match means {
         Means::Hold => {
             assert_eq!(healed.runs(), [RunState::Committed]);
             assert!(!restarted, "nothing was lost");
-            is_held_by_the_kernel(machine, patient.unit);
+            is_held_by_the_kernel(machine);
         }
         Means::Stall | Means::RestartOnly => {
             assert_eq!(healed.runs(), [RunState::Undone, RunState::Committed]);
             assert!(restarted, "it is another process");
             assert!(matches!(healed.effects().last(), Some(Effect::Unit { verb: UnitVerb::Restart, .. })));
-            let high = kernel::memory_high(machine, patient.unit);
+            let high = kernel::memory_high(machine, LEAKY);
             assert!(high.as_deref().is_none_or(|high| high == "max"), "the throttle is gone: {high:?}");
         }
     }
@@ -129,27 +99,26 @@ fn relieve(machine: &Machine, patient: Patient, means: Means) -> Healed {
     healed
 }
 
-fn leak(machine: &Machine, patient: Patient, name: &'static str) -> Healed {
-    let Patient { unit, target, .. } = patient;
-    let fault = Fault { name, kind: "memory-leak", target, mission: Duration::from_secs(10) };
-    let holds = || kernel::anonymous(machine, unit);
+fn leak(machine: &Machine, name: &'static str) -> Healed {
+    let fault = Fault { name, kind: "memory-leak", target: "unit:leaky.service", mission: Duration::from_secs(10) };
+    let holds = || kernel::anonymous(machine, LEAKY);
     let broken = || {
         let began = Instant::now();
-        machine.write(&patient.trigger(), "");
-        machine.until(&format!("{unit} to be over its limit"), || holds().is_some_and(|bytes| bytes > LIMIT));
+        machine.write(TRIGGER, "");
+        machine.until("it to be over its limit", || holds().is_some_and(|bytes| bytes > LIMIT));
         began
     };
     heal(machine, fault, broken, || holds().is_some_and(|bytes| bytes <= LIMIT))
 }
 
-fn is_held_by_the_kernel(machine: &Machine, unit: &str) {
-    let high = kernel::memory_high(machine, unit).unwrap();
-    let times = kernel::times_above_high(machine, unit).unwrap();
-    let anonymous = kernel::anonymous(machine, unit).unwrap();
+fn is_held_by_the_kernel(machine: &Machine) {
+    let high = kernel::memory_high(machine, LEAKY).unwrap();
+    let times = kernel::times_above_high(machine, LEAKY).unwrap();
+    let anonymous = kernel::anonymous(machine, LEAKY).unwrap();
     // A tenth below the limit, in whole MiB.
     assert_eq!(high, (57_u64 << 20).to_string());
     assert!(times > 0, "the kernel counts how often it throttled");
-    println!("{unit}: memory.high {high}, memory.events high {times}, anonymous {anonymous}");
+    println!("{LEAKY}: memory.high {high}, memory.events high {times}, anonymous {anonymous}");
 }
 
 /// Which process held the memory, said before the restart took it away.
