@@ -25,6 +25,8 @@ pub(crate) struct FakeRunner {
     events: broadcast::Sender<RunnerEvent>,
     /// What it answers to `Runs`.
     pub(crate) runs: Rc<RefCell<Vec<RunSummary>>>,
+    /// What it answers to `LogTail`.
+    pub(crate) log: Rc<RefCell<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -33,6 +35,7 @@ struct Shared {
     asked: mpsc::UnboundedSender<RunnerRequest>,
     events: broadcast::Sender<RunnerEvent>,
     runs: Rc<RefCell<Vec<RunSummary>>>,
+    log: Rc<RefCell<Vec<String>>>,
 }
 
 impl FakeRunner {
@@ -42,15 +45,17 @@ impl FakeRunner {
         let listener = UnixListener::bind(path).unwrap();
         let (sender, asked) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(64);
-        let runs = Rc::new(RefCell::new(Vec::new()));
-        let shared = Rc::new(Shared { catalog, asked: sender, events: events.clone(), runs: Rc::clone(&runs) });
+        let (runs, log) = (Rc::default(), Rc::default());
+        let answers = (Rc::clone(&runs), Rc::clone(&log));
+        let shared = Shared { catalog, asked: sender, events: events.clone(), runs: answers.0, log: answers.1 };
+        let shared = Rc::new(shared);
         let task = tokio::task::spawn_local(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 connections.spawn_local(converse(stream, Rc::clone(&shared)));
             }
         });
-        Self { asked, events, runs, task }
+        Self { asked, events, runs, log, task }
     }
 
     /// The next request that fits; everything before it is passed over.
@@ -107,6 +112,7 @@ async fn converse(mut stream: UnixStream, shared: Rc<Shared>) {
             RunnerRequest::Propose(proposal) => {
                 RunnerAnswer::Accepted { run: RunId::parse(&format!("r-{}", proposal.rung)).unwrap() }
             }
+            RunnerRequest::LogTail { .. } => RunnerAnswer::Lines(shared.log.borrow().clone()),
             RunnerRequest::Runs { .. } => RunnerAnswer::Runs(shared.runs.borrow().clone()),
             RunnerRequest::Subscribe | RunnerRequest::NotActing { .. } | RunnerRequest::IncidentEnded(_) => {
                 RunnerAnswer::Noted

@@ -61,6 +61,11 @@ impl RunnerLink {
         Self { path, stream: Mutex::new(None) }
     }
 
+    /// Another connection to the same runner, for a question whose answer may take longer than others can wait.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.path.clone())
+    }
+
     /// Asks, connecting first where needed. A request that broke off is not sent again: the caller knows whether that is right.
     pub(crate) async fn ask(&self, request: &RunnerRequest) -> Result<RunnerAnswer, LinkError> {
         let mut slot = self.stream.lock().await;

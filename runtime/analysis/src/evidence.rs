@@ -15,6 +15,8 @@ pub const MAX_PIECES: usize = 64;
 /// Characters of one log line, and lines taken.
 const MAX_LINE: usize = 300;
 const MAX_LINES: usize = 20;
+/// Of all pieces, so many may be log lines: a service that writes much must not push out what was measured.
+const MAX_LOG: usize = 40;
 /// A step is one only when it explains most of the movement.
 const STEP_SHARE: f64 = 0.6;
 /// Readings needed on each side of a step.
@@ -103,11 +105,15 @@ impl Collected {
         self.add(at, EvidenceSource::Health, summary);
     }
 
-    /// The last log lines, oldest first: what somebody else wrote.
+    /// The last log lines, oldest first: what somebody else wrote. A line that is evidence already is not repeated.
     pub fn log(&mut self, lines: &[String], at: Timestamp) {
         let newest = lines.len().saturating_sub(MAX_LINES);
         for line in lines.iter().skip(newest).filter(|line| !line.trim().is_empty()) {
-            self.add(at, EvidenceSource::Log, foreign(line, MAX_LINE));
+            let line = foreign(line, MAX_LINE);
+            let logs = || self.pieces.iter().filter(|piece| piece.source == EvidenceSource::Log);
+            if logs().count() < MAX_LOG && !logs().any(|piece| piece.summary == line) {
+                self.add(at, EvidenceSource::Log, line);
+            }
         }
     }
 
@@ -204,14 +210,27 @@ mod tests {
     }
 
     #[test]
-    fn a_log_flood_is_cut() {
+    fn a_log_flood_is_cut_and_leaves_room_for_what_is_measured() {
         let mut collected = Collected::default();
-        let lines: Vec<String> = (0..10_000).map(|line| format!("{line} {}", "x".repeat(10_000))).collect();
-        for _ in 0..10 {
-            collected.log(&lines, Timestamp(1));
+        let lines = |turn: u32| -> Vec<String> {
+            (0..1_000).map(|line| format!("{turn} {line} {}", "x".repeat(1_000))).collect()
+        };
+        for turn in 0..10 {
+            collected.log(&lines(turn), Timestamp(1));
         }
-        assert_eq!(collected.pieces().len(), MAX_PIECES);
+        assert_eq!(collected.pieces().len(), MAX_LOG);
         assert!(collected.pieces().iter().all(|piece| piece.summary.chars().count() <= MAX_LINE + 1));
-        assert!(collected.pieces()[0].summary.starts_with("9980 "));
+        assert!(collected.pieces()[0].summary.starts_with("0 980 "));
+        collected.system("measured", Timestamp(2));
+        assert_eq!(collected.pieces().len(), MAX_LOG + 1);
+    }
+
+    #[test]
+    fn a_line_that_repeats_itself_is_one_piece_of_evidence() {
+        let mut collected = Collected::default();
+        let lines = ["connection refused", "connection refused", "giving up"].map(str::to_owned);
+        collected.log(&lines, Timestamp(1));
+        collected.log(&lines, Timestamp(2));
+        assert_eq!(collected.pieces().len(), 2);
     }
 }

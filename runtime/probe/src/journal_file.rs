@@ -22,6 +22,7 @@ mod tests;
 #[cfg(test)]
 mod written;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -115,6 +116,7 @@ impl JournalFiles {
         let mut budget = Budget::of_one_look();
         let (files, mut gaps) = self.open(&mut budget)?;
         let mut found: Vec<(usize, Found)> = Vec::new();
+        let mut owners = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
             if found.len() >= most && found.get(most.saturating_sub(1)).is_some_and(|(_, last)| file.ends_before(last))
             {
@@ -122,10 +124,11 @@ impl JournalFiles {
             }
             let (newest, unread) = file.newest_of(unit, most, &mut budget);
             gaps = gaps.saturating_add(unread);
+            // journald copies entries when it moves them from /run to /var. Within one file, equal lines are what they seem.
             found.extend(newest.into_iter().map(|entry| (index, entry)));
-            // journald copies entries when it moves them from /run to /var: one entry is one line.
+            found.retain(|(file, entry)| owners.entry(entry.twins()).or_insert(*file) == file);
             found.sort_by(|(_, a), (_, b)| b.cmp(a));
-            found.dedup_by(|(_, a), (_, b)| a.is_copy_of(b));
+            found.dedup();
         }
         let mut tail = Tail { lines: Vec::new(), gaps };
         let mut room = MAX_TEXT;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use theriac_model::catalog::Catalog;
 use theriac_model::fault::FaultKind;
 use theriac_model::health::HealthAnswer;
-use theriac_model::id::{IncidentId, RunId};
+use theriac_model::id::{IncidentId, RunId, UnitName};
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::run::RunState;
 use theriac_model::target::Target;
@@ -28,6 +28,8 @@ pub enum RunnerRequest {
     Propose(Box<Proposal>),
     /// The runs of an incident.
     Runs { incident: IncidentId },
+    /// The last lines that a listed unit wrote, or that its service manager wrote about it. Text from outside.
+    LogTail { unit: UnitName, lines: u32 },
     /// From now on, events arrive on this connection with id 0; the present units and health answers come first.
     Subscribe,
     /// The agent decided to do nothing; for the ledger, rate-limited by the runner.
@@ -54,6 +56,8 @@ pub enum RunnerAnswer {
     NotAccepted { rule: String, reason: String },
     /// To `Runs`, newest first.
     Runs(Vec<RunSummary>),
+    /// To `LogTail`, oldest first.
+    Lines(Vec<String>),
     /// To what needs no answer.
     Noted,
     /// To `Numbers`.

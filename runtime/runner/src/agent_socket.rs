@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use theriac_journal::Durability;
+use theriac_model::id::UnitName;
 use theriac_model::record::Record;
 use theriac_protocol::frame::{self, Frame};
 use theriac_protocol::peer::Peer;
 use theriac_protocol::runner::{RunnerAnswer, RunnerEvent, RunnerRequest};
 
+use crate::backend;
 use crate::parts::Parts;
 use crate::run;
 use crate::server::Service;
@@ -20,6 +22,8 @@ use crate::writer::Writer as _;
 const NOTES_PER_MINUTE: u32 = 120;
 /// Proposals per minute.
 const PROPOSALS_PER_MINUTE: u32 = 60;
+/// Looks at logs per minute: each costs a bounded read of the journal's files.
+const LOOKS_PER_MINUTE: u32 = 60;
 const MAX_TEXT: usize = 512;
 const MAX_RUNS: usize = 64;
 
@@ -31,6 +35,7 @@ pub(crate) struct AgentSocket {
     pub(crate) agent: u32,
     pub(crate) notes: Allowance,
     pub(crate) proposals: Allowance,
+    pub(crate) looks: Allowance,
 }
 
 /// So many per minute.
@@ -58,7 +63,7 @@ impl Allowance {
 impl AgentSocket {
     pub(crate) fn new(parts: Arc<Parts>, agent: u32) -> Self {
         let (notes, proposals) = (Allowance::new(NOTES_PER_MINUTE), Allowance::new(PROPOSALS_PER_MINUTE));
-        Self { parts, agent, notes, proposals }
+        Self { parts, agent, notes, proposals, looks: Allowance::new(LOOKS_PER_MINUTE) }
     }
 
     fn note(&self, record: Record) -> RunnerAnswer {
@@ -67,6 +72,20 @@ impl AgentSocket {
         }
         match self.parts.book.write(record, Durability::Buffered) {
             Ok(_) => RunnerAnswer::Noted,
+            Err(error) => RunnerAnswer::Refused(error.to_string()),
+        }
+    }
+
+    /// The log of a unit that root's configuration lists; of no other.
+    fn log_tail(&self, unit: &UnitName, lines: u32) -> RunnerAnswer {
+        let Some(manager) = self.parts.world.manager_of(unit) else {
+            return RunnerAnswer::Refused(format!("`{unit}` is not listed in runner.toml"));
+        };
+        if !self.looks.take() {
+            return RunnerAnswer::Refused(format!("more than {LOOKS_PER_MINUTE} looks at logs in a minute"));
+        }
+        match backend::log_tail(manager, unit, lines) {
+            Ok(lines) => RunnerAnswer::Lines(lines),
             Err(error) => RunnerAnswer::Refused(error.to_string()),
         }
     }
@@ -104,6 +123,7 @@ impl Service for AgentSocket {
             RunnerRequest::Catalog => RunnerAnswer::Catalog(Box::new(self.parts.catalog())),
             RunnerRequest::Units => RunnerAnswer::Units(self.parts.observer.units()),
             RunnerRequest::Propose(proposal) => self.propose(*proposal),
+            RunnerRequest::LogTail { unit, lines } => self.log_tail(&unit, lines),
             RunnerRequest::Runs { incident } => RunnerAnswer::Runs(self.parts.book.runs(Some(&incident), MAX_RUNS)),
             RunnerRequest::Subscribe => return (RunnerAnswer::Noted, true),
             RunnerRequest::NotActing { incident, kind, target, reason, summary } => {

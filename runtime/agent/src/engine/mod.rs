@@ -47,6 +47,7 @@ enum Reply {
     Runs(IncidentId, Vec<RunSummary>),
     Catalog(Option<Box<Catalog>>),
     Reported(IncidentId, bool),
+    Log(IncidentId, Vec<String>),
 }
 
 /// What the engine is made of.
@@ -224,6 +225,7 @@ impl Engine {
                 };
                 self.with(now, |incidents, at| incidents.answered(at, &proposal, answer));
             }
+            Reply::Log(id, lines) => self.with(now, |incidents, at| incidents.log(at, &id, &lines)),
             Reply::Runs(id, runs) => self.with(now, |incidents, at| incidents.runs(at, &id, runs)),
             Reply::Catalog(Some(catalog)) => self.take_catalog(now, *catalog),
             Reply::Catalog(None) => self.wants_catalog = true,

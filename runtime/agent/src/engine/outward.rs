@@ -1,6 +1,7 @@
 //! What goes out: proposals and reports to the runner, notifications to people. Called only after everything is on disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use theriac_model::record::IncidentSummary;
 use theriac_protocol::runner::{RunnerAnswer, RunnerRequest};
@@ -10,6 +11,10 @@ use crate::clock::chain;
 use crate::incidents::Act;
 use crate::runner_link::RunnerLink;
 
+/// Lines of a log that are looked at for one incident at a time.
+const LOG_LINES: u32 = 20;
+/// journald, or the launcher, takes a service's last words from a pipe: the end of the service is known a moment before them.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Ends kept for a runner that is not there.
 const MAX_UNREPORTED: usize = 256;
 
@@ -28,6 +33,18 @@ impl Engine {
             Act::AskRuns(incident) => self.spawn(async move |link: &RunnerLink| {
                 match link.ask(&RunnerRequest::Runs { incident: incident.clone() }).await {
                     Ok(RunnerAnswer::Runs(runs)) => Some(Reply::Runs(incident, runs)),
+                    Ok(_) | Err(_) => None,
+                }
+            }),
+            Act::AskLog(incident, unit) => self.spawn(async move |link: &RunnerLink| {
+                tokio::time::sleep(LAST_WORDS).await;
+                // A line of its own: a proposal never waits for a log.
+                match link.another().ask(&RunnerRequest::LogTail { unit, lines: LOG_LINES }).await {
+                    Ok(RunnerAnswer::Lines(lines)) => Some(Reply::Log(incident, lines)),
+                    Ok(RunnerAnswer::Refused(reason)) => {
+                        tracing::debug!(%incident, reason, "the log is no evidence");
+                        None
+                    }
                     Ok(_) | Err(_) => None,
                 }
             }),

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use theriac_model::catalog::Catalog;
+use theriac_model::diagnosis::EvidenceSource;
 use theriac_model::fault::FaultKind;
-use theriac_model::id::{IncidentId, RunId, UnitName};
+use theriac_model::id::{EvidenceId, IncidentId, RunId, UnitName};
 use theriac_model::incident::{Incident, IncidentState};
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::run::RunState;
@@ -170,6 +171,43 @@ fn a_crash_is_one_proposal_without_a_tick_and_its_end_is_reported() {
         assert_eq!((incident.state, incident.runs.len()), (IncidentState::Closed, 1));
         assert!(incident.diagnosis.unwrap().causes.iter().any(|cause| cause.rule == "killed-by-signal"));
         assert_eq!(runner.more_proposals(), 0);
+    });
+}
+
+#[test]
+fn a_proposal_waits_for_no_log_and_the_log_is_evidence_that_names_a_cause_beside_what_was_measured() {
+    test(async {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = Agent::start(dir.path(), "");
+        let mut runner = agent.runner(without_ticks());
+        *runner.log.borrow_mut() =
+            ["bind() failed: Address already in use", "\x1b[2Jrestart it now"].map(str::to_owned).into();
+        runner.subscribed().await;
+        runner.tell(unit(ActiveState::Failed));
+        let proposal = runner.proposal().await;
+        assert!(!proposal.evidence.iter().any(|(_, summary)| summary.contains("bind()")));
+        let asked = |request: &RunnerRequest| {
+            if let RunnerRequest::LogTail { unit, lines } = request { Some((unit.to_string(), *lines)) } else { None }
+        };
+        assert_eq!(runner.next(asked).await, ("web".to_owned(), 20));
+        // It is up again before the log is read: the log is about the crash all the same.
+        runner.tell(unit(ActiveState::Active));
+        let told = |incident: &Incident| -> Vec<String> {
+            let logs = incident.evidence.iter().filter(|piece| piece.source == EvidenceSource::Log);
+            logs.map(|piece| piece.summary.clone()).collect()
+        };
+        let incident = loop {
+            let incident = agent.incident(&proposal.incident).await;
+            if !told(&incident).is_empty() {
+                break incident;
+            }
+        };
+        assert_eq!(told(&incident), ["bind() failed: Address already in use", "\\u{1b}[2Jrestart it now"]);
+        let cause = incident.diagnosis.unwrap().causes.into_iter().find(|cause| cause.rule == "port-taken").unwrap();
+        let cited = |id: &EvidenceId| incident.evidence.iter().find(|piece| piece.id == *id).unwrap().source;
+        let cited: Vec<EvidenceSource> = cause.evidence.iter().map(cited).collect();
+        assert!(cited.contains(&EvidenceSource::Log) && cited.contains(&EvidenceSource::UnitState), "{cited:?}");
+        assert_eq!(runner.more_proposals(), 0, "a log starts nothing");
     });
 }
 

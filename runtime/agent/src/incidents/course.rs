@@ -2,8 +2,10 @@
 //! everything is asked and measured again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use theriac_analysis::diagnose::Context;
 use theriac_model::diagnosis::InactionReason;
 use theriac_model::id::RunId;
 use theriac_model::run::RunState;
@@ -39,6 +41,8 @@ pub(super) struct Course {
     pub(super) told: BTreeSet<(What, Option<RunId>)>,
     /// The last decision to do nothing.
     pub(super) inaction: Option<InactionReason>,
+    /// What was known besides the evidence when the causes were last ranked.
+    pub(super) context: Option<Arc<Context>>,
     /// The last line about waiting.
     said: String,
 }
@@ -57,6 +61,7 @@ impl Default for Course {
             acted: false,
             told: BTreeSet::new(),
             inaction: None,
+            context: None,
             said: String::new(),
         }
     }

@@ -219,6 +219,8 @@ impl Incidents {
         };
         self.set_rung(id, playbook, rung.saturating_add(1));
         self.course(id).moved();
+        // What it wrote since tells why the rung did not help.
+        self.ask_log(id);
         if self.course(id).cleared.is_none() {
             self.consider(at, id);
         }

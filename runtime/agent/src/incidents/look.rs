@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use theriac_analysis::diagnose::Causes;
+use theriac_analysis::diagnose::{Causes, Context};
 use theriac_analysis::evidence::Collected;
 use theriac_model::diagnosis::{Evidence, EvidenceSource};
 use theriac_model::fault::FaultKind;
@@ -17,13 +17,34 @@ const BACK_S: u32 = 300;
 /// Facts younger than this are not written down again: waiting for a cooldown must not fill the record.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Collects evidence and ranks the causes.
-pub(super) fn diagnose(incident: &mut Incident, causes: &Causes, at: Moment<'_>) {
+/// Collects evidence and ranks the causes; gives back what else was known at this moment.
+pub(super) fn diagnose(incident: &mut Incident, causes: &Causes, at: Moment<'_>) -> Context {
     let context = at.senses.context(&incident.target);
     let mut collected = Collected::after(std::mem::take(&mut incident.evidence));
     collect(incident, &mut collected, at);
     incident.evidence = collected.into_pieces();
     incident.diagnosis = Some(causes.diagnose(incident, &incident.evidence, &context));
+    context
+}
+
+/// Takes lines of the target's log as evidence, and ranks the causes again with them: by the facts of the diagnosis they belong
+/// to, because the log says why it failed and by now it may be up again. `false`: there was nothing new in them.
+pub(super) fn read_log(
+    incident: &mut Incident,
+    causes: &Causes,
+    (lines, context): (&[String], Option<&Context>),
+    at: Moment<'_>,
+) -> bool {
+    let before = incident.evidence.len();
+    let mut collected = Collected::after(std::mem::take(&mut incident.evidence));
+    collected.log(lines, at.now);
+    incident.evidence = collected.into_pieces();
+    let ranked = context.map(|context| causes.diagnose(incident, &incident.evidence, context).causes);
+    // Only the causes: whether to do nothing was decided, and is decided again, at moments of its own.
+    if let (Some(diagnosis), Some(ranked)) = (&mut incident.diagnosis, ranked) {
+        diagnosis.causes = ranked;
+    }
+    incident.evidence.len() > before
 }
 
 fn collect(incident: &Incident, collected: &mut Collected, at: Moment<'_>) {
@@ -33,7 +54,8 @@ fn collect(incident: &Incident, collected: &mut Collected, at: Moment<'_>) {
             collected.signal(signal);
         }
     }
-    let fresh = |piece: &Evidence| piece.source != EvidenceSource::Signal && at.now.since(piece.at) < FRESH;
+    let told = |piece: &Evidence| matches!(piece.source, EvidenceSource::Signal | EvidenceSource::Log);
+    let fresh = |piece: &Evidence| !told(piece) && at.now.since(piece.at) < FRESH;
     if !collected.pieces().iter().any(fresh) {
         facts(incident, collected, at);
     }

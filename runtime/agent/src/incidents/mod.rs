@@ -11,6 +11,7 @@ mod look;
 pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use theriac_analysis::correlate::{Change, Correlator, note};
@@ -18,10 +19,11 @@ use theriac_analysis::diagnose::Causes;
 use theriac_analysis::propose::{Choice, propose};
 use theriac_model::catalog::Catalog;
 use theriac_model::diagnosis::{Inaction, InactionReason};
-use theriac_model::id::{IncidentId, PlaybookName, RunId};
+use theriac_model::id::{IncidentId, PlaybookName, RunId, UnitName};
 use theriac_model::incident::{Incident, IncidentEvent, IncidentState};
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::signal::{Origin, Signal};
+use theriac_model::target::Target;
 use theriac_model::time::Timestamp;
 
 use crate::senses::Senses;
@@ -56,6 +58,8 @@ pub(crate) enum Act {
     PassOver(Box<Proposal>),
     /// Ask the runner about the runs of an incident.
     AskRuns(IncidentId),
+    /// Ask the runner for the end of a unit's log.
+    AskLog(IncidentId, UnitName),
     /// Ask the runner for its catalog again.
     AskCatalog,
     /// Let the runner write down that nothing is done.
@@ -179,11 +183,11 @@ impl Incidents {
         let key = (signal.source.clone(), signal.target.to_string());
         self.leftovers.remove(&key);
         match self.correlator.take(signal) {
-            Change::Opened(id) | Change::Joined { id, .. } => {
-                self.changed.insert(id.clone());
-                self.course(&id).cleared = None;
-                self.consider(at, &id);
+            Change::Opened(id) => {
+                self.look_at_again(at, &id);
+                self.ask_log(&id);
             }
+            Change::Joined { id, .. } => self.look_at_again(at, &id),
             Change::Repeated(id) => {
                 self.course(&id).cleared = None;
                 self.consider_if_due(at, &id, false);
@@ -197,6 +201,29 @@ impl Incidents {
             }
             Change::Nothing => {}
             Change::Dropped => tracing::warn!("too many open incidents: a signal was dropped"),
+        }
+    }
+
+    fn look_at_again(&mut self, at: Moment<'_>, id: &IncidentId) {
+        self.changed.insert(id.clone());
+        self.course(id).cleared = None;
+        self.consider(at, id);
+    }
+
+    /// After the proposal: the log is evidence, and nothing waits for it.
+    fn ask_log(&mut self, id: &IncidentId) {
+        if let Some(Target::Unit(unit)) = self.get(id).map(|incident| incident.target.clone()) {
+            self.acts.push(Act::AskLog(id.clone(), unit));
+        }
+    }
+
+    /// The end of its log came in. It may name a better cause of what was measured; nothing starts from it.
+    pub(crate) fn log(&mut self, at: Moment<'_>, id: &IncidentId, lines: &[String]) {
+        let Self { correlator, causes, courses, .. } = self;
+        let Some(incident) = correlator.get_mut(id) else { return };
+        let context = courses.get(id).and_then(|course| course.context.as_deref());
+        if look::read_log(incident, causes, (lines, context), at) {
+            self.changed.insert(id.clone());
         }
     }
 
@@ -269,7 +296,8 @@ impl Incidents {
         }
         courses.entry(id.clone()).or_default().next_try = None;
         theriac_analysis::correlate::reconsider(incident);
-        look::diagnose(incident, causes, at);
+        let context = look::diagnose(incident, causes, at);
+        courses.entry(id.clone()).or_default().context = Some(Arc::new(context));
         let choice = propose(incident, catalog);
         let skipped = match &choice {
             Choice::Propose(proposal) => ladder::passed_over(incident, catalog, proposal),

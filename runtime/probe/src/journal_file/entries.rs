@@ -30,17 +30,17 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// journald's copies keep their times and contents, and get another number.
-    pub(super) fn is_copy_of(&self, other: &Self) -> bool {
-        let key = |found: &Self| (found.realtime, found.monotonic, found.boot, found.contents);
-        key(self) == key(other)
+    /// What journald's copies have in common: they keep times and contents, and get another number.
+    pub(super) const fn twins(&self) -> (u64, u64, [u8; 16], u64) {
+        (self.realtime, self.monotonic, self.boot, self.contents)
     }
 }
 
 impl Ord for Found {
     fn cmp(&self, other: &Self) -> Ordering {
+        // All that a service wrote at once has one time: its order is that of the numbers.
         let key =
-            |found: &Self| (found.realtime, found.monotonic, found.boot, found.contents, found.sequence, found.at);
+            |found: &Self| (found.realtime, found.monotonic, found.boot, found.sequence, found.contents, found.at);
         key(self).cmp(&key(other))
     }
 }

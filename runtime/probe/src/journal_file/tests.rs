@@ -98,6 +98,15 @@ fn files_are_read_as_one_log_and_an_entry_that_was_moved_is_one_line() {
 }
 
 #[test]
+fn what_was_written_at_once_keeps_its_order_and_its_repetitions() {
+    let mut file = compact();
+    for message in ["zeta", "alpha", "alpha", "mid"] {
+        file.line(7, "nginx.service", message);
+    }
+    assert_eq!(lines_of(&file), ["zeta", "alpha", "alpha", "mid"]);
+}
+
+#[test]
 fn compressed_fields_are_read_and_a_message_longer_than_wanted_is_cut() {
     for coding in [Coding::Plain, Coding::Lz4, Coding::Zstd] {
         let mut file = Written::new(true, true, coding);

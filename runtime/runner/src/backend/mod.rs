@@ -11,6 +11,10 @@ use std::time::Duration;
 use theriac_model::id::UnitName;
 use theriac_model::unit::{KillWhom, Property, Signal, UnitState};
 
+/// Most lines of a log in one answer, and most bytes of them.
+const MAX_LINES: u32 = 200;
+const MAX_LOG: usize = 64 << 10;
+
 /// What a service manager can do for the gate. Every call is bounded in time.
 pub trait ServiceManager: Send + Sync {
     /// The unit's state now. Aliases answer with the canonical name.
@@ -33,6 +37,21 @@ pub trait ServiceManager: Send + Sync {
     fn set_property(&self, unit: &UnitName, property: Property) -> Result<Property, UnitError>;
     /// The last lines of its log.
     fn log_tail(&self, unit: &UnitName, lines: u32) -> Result<Vec<String>, UnitError>;
+}
+
+/// The last lines of a unit's log, as many of them as one answer may hold. Text from outside, kept as data.
+pub(crate) fn log_tail(manager: &dyn ServiceManager, unit: &UnitName, lines: u32) -> Result<Vec<String>, UnitError> {
+    let most = lines.min(MAX_LINES);
+    let lines = manager.log_tail(unit, most)?;
+    let mut left = MAX_LOG;
+    let mut newest: Vec<String> = Vec::new();
+    for line in lines.into_iter().rev().take(most as usize) {
+        let Some(rest) = left.checked_sub(line.len()) else { break };
+        left = rest;
+        newest.push(line);
+    }
+    newest.reverse();
+    Ok(newest)
 }
 
 /// Why a service manager did not do what it was told.

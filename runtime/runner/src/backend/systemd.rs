@@ -1,8 +1,7 @@
 //! systemd over D-Bus: every verb is a method call, never a command line, and a job is waited for until systemd says how it ended.
 //!
-//! The bus lives on one thread of its own; callers wait for it with a bound. Reading a unit is `theriac_probe::systemd`'s. What
-//! this does not do is read the journal: its files are a format of their own, and the runner executes nothing that could read
-//! them for it.
+//! The bus lives on one thread of its own; callers wait for it with a bound. Reading a unit is `theriac_probe::systemd`'s, and
+//! reading its log `theriac_probe::journal_file`'s: from journald's files, without a process that could be asked for it.
 
 use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use futures_core::Stream as _;
 use serde::Serialize;
 use theriac_model::id::UnitName;
 use theriac_model::unit::{KillWhom, Property, Signal, UnitState};
+use theriac_probe::journal_file::JournalFiles;
 use theriac_probe::systemd as probe;
 use zbus::wire::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 use zbus::{MatchRule, Message, MessageStream, fdo};
@@ -27,6 +27,8 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 /// For what systemd answers without a job.
 const AT_ONCE: Duration = Duration::from_secs(8);
+/// Whether a unit goes by the name is asked before its log is read; the log can be read without an answer.
+const NAME_ASKED: Duration = Duration::from_secs(2);
 /// systemd writes the cgroup files soon after its answer, from a queue.
 const REALISED: Duration = Duration::from_secs(2);
 /// Between two looks at a kernel file.
@@ -38,6 +40,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Systemd {
     bus: Arc<Bus>,
+    journal: JournalFiles,
     runtime: tokio::runtime::Handle,
     /// Dropped with this: ends the bus' thread.
     _alive: tokio::sync::oneshot::Sender<()>,
@@ -94,7 +97,14 @@ impl Systemd {
         std::thread::Builder::new().name("systemd-bus".to_owned()).spawn(move || runtime.block_on(ended).ok())?;
         let client = tokio::sync::Mutex::new(None);
         let bus = Bus { address: address.map(str::to_owned), cgroups: cgroups.to_owned(), client };
-        Ok(Self { bus: Arc::new(bus), runtime: handle, _alive: alive })
+        let journal = JournalFiles::of_this_machine();
+        Ok(Self { bus: Arc::new(bus), journal, runtime: handle, _alive: alive })
+    }
+
+    /// Reads logs of a machine whose root directory is this, as seen from here.
+    pub fn with_logs_below(mut self, root: &Path) -> Self {
+        self.journal = JournalFiles::below(root);
+        self
     }
 
     /// Lets the bus' thread work on it and waits, at most as long as `timeout`.
@@ -448,11 +458,23 @@ impl ServiceManager for Systemd {
         self.wait("set-property", unit, AT_ONCE, async move { bus.set_property(&name, property).await })
     }
 
-    fn log_tail(&self, unit: &UnitName, _lines: u32) -> Result<Vec<String>, UnitError> {
-        Err(UnitError::Unavailable {
-            what: format!("the log of `{unit}`"),
-            why: "it is in the journal, which the runner does not read; use `journalctl -u`".to_owned(),
-        })
+    fn log_tail(&self, unit: &UnitName, lines: u32) -> Result<Vec<String>, UnitError> {
+        let (bus, name) = (Arc::clone(&self.bus), unit.clone());
+        match self.wait("log-tail", unit, NAME_ASKED, async move { bus.named(&name).await.map(drop) }) {
+            Ok(()) => {}
+            // The bus is away: nothing is changed here, and the files tell why it may be so.
+            Err(error) if error.may_have_happened() => tracing::debug!(error = chain(&error), "read without systemd"),
+            Err(error) => return Err(error),
+        }
+        let most = usize::try_from(lines).unwrap_or(usize::MAX);
+        let tail = self
+            .journal
+            .tail(unit, most)
+            .map_err(|error| UnitError::Unavailable { what: format!("the log of `{unit}`"), why: chain(&error) })?;
+        if tail.gaps > 0 {
+            tracing::debug!(%unit, gaps = tail.gaps, "parts of the journal could not be read");
+        }
+        Ok(tail.lines)
     }
 }
 

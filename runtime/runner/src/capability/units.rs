@@ -8,13 +8,9 @@ use theriac_model::id::Label;
 use theriac_model::plan::Guard;
 use theriac_model::unit::{ActiveState, Property, UnitState};
 
-use crate::backend::{ServiceManager, UnitError};
+use crate::backend::{self, ServiceManager, UnitError};
 use crate::gate::{Applied, ApplyError, Change, Draft, Kept, Mode, Place, perform};
 use crate::session::{Assumption, Scene};
-
-/// Most lines of a log that one call shows, and most bytes of them.
-const MAX_LINES: u32 = 200;
-const MAX_LOG: usize = 64 << 10;
 
 /// What this run knows of a unit's invocation.
 #[derive(Debug, Clone)]
@@ -38,7 +34,7 @@ pub(crate) fn unit(scene: &mut Scene<'_>, mode: &mut dyn Mode, label: &Label, ca
         }
         UnitCall::LogTail { lines } => {
             bound.admits(&call)?;
-            return log_tail(scene, bound, lines.min(MAX_LINES));
+            return log_tail(scene, bound, lines);
         }
         UnitCall::Start => UnitVerb::Start,
         UnitCall::Stop => UnitVerb::Stop,
@@ -118,17 +114,8 @@ fn healthy(scene: &Scene<'_>, bound: &BoundUnit) -> Option<bool> {
 
 fn log_tail(scene: &Scene<'_>, bound: &BoundUnit, lines: u32) -> Result<Reply, Denial> {
     let attempted = format!("log-tail {}", bound.unit);
-    let lines =
-        manager(scene, bound)?.log_tail(&bound.unit, lines).map_err(|error| denial(bound, &attempted, &error))?;
-    let mut left = MAX_LOG;
-    let mut newest: Vec<String> = Vec::new();
-    for line in lines.into_iter().rev().take(MAX_LINES as usize) {
-        let Some(rest) = left.checked_sub(line.len()) else { break };
-        left = rest;
-        newest.push(line);
-    }
-    newest.reverse();
-    Ok(Reply::Lines(newest))
+    let lines = backend::log_tail(manager(scene, bound)?, &bound.unit, lines);
+    lines.map(Reply::Lines).map_err(|error| denial(bound, &attempted, &error))
 }
 
 /// One change of one unit.
