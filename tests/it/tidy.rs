@@ -10,22 +10,46 @@ use crate::host::root;
 /// What a crate of ours may import of ours (normal dependencies only).
 const OURS: &[(&str, &[&str])] = &[
     ("theriac-model", &[]),
+    ("theriac-trusted", &[]),
     ("theriac-protocol", &["theriac-model"]),
-    ("theriac-authority", &["theriac-model"]),
+    ("theriac-start", &["theriac-protocol"]),
+    ("theriac-authority", &["theriac-model", "theriac-trusted"]),
     ("theriac-journal", &["theriac-model"]),
     ("theriac-probe", &["theriac-model"]),
     ("theriac-analysis", &["theriac-model"]),
     ("theriac-sandbox", &["theriac-model", "theriac-protocol"]),
-    ("theriac-runner", &["theriac-model", "theriac-authority", "theriac-journal", "theriac-protocol", "theriac-probe"]),
-    ("theriac-courier", &["theriac-model", "theriac-protocol"]),
-    ("theriac-launcher", &["theriac-model", "theriac-protocol"]),
-    ("theriac-agent", &["theriac-model", "theriac-analysis", "theriac-probe", "theriac-protocol", "theriac-journal"]),
+    (
+        "theriac-runner",
+        &[
+            "theriac-model",
+            "theriac-authority",
+            "theriac-journal",
+            "theriac-protocol",
+            "theriac-probe",
+            "theriac-start",
+            "theriac-trusted",
+        ],
+    ),
+    ("theriac-courier", &["theriac-model", "theriac-protocol", "theriac-start", "theriac-trusted"]),
+    ("theriac-launcher", &["theriac-model", "theriac-protocol", "theriac-start", "theriac-trusted"]),
+    (
+        "theriac-agent",
+        &[
+            "theriac-model",
+            "theriac-analysis",
+            "theriac-probe",
+            "theriac-protocol",
+            "theriac-journal",
+            "theriac-start",
+            "theriac-trusted",
+        ],
+    ),
 ];
 
 /// What must never be reached, however far away.
 const NEVER: &[(&str, &[&str])] = &[
     ("theriac-model", &["tokio", "rustix", "libc", "wasmtime", "reqwest"]),
-    ("theriac-protocol", &["tokio", "wasmtime", "reqwest", "axum", "rustls"]),
+    ("theriac-protocol", &["tokio", "wasmtime", "reqwest", "axum", "rustls", "clap"]),
     ("theriac-authority", &["tokio", "wasmtime", "reqwest", "axum", "rustls"]),
     ("theriac-journal", &["tokio", "wasmtime", "reqwest", "axum", "rustls"]),
     ("theriac-analysis", &["tokio", "reqwest", "wasmtime", "rustix"]),

@@ -13,7 +13,7 @@ use theriac_analysis::diagnose::{Causes, CausesError};
 use theriac_journal::segment::OpenError;
 use theriac_protocol::layout::{Layout, ListenError, Socket};
 use theriac_protocol::process::Identity;
-use theriac_protocol::trusted::{self, TrustedError};
+use theriac_trusted::{self as trusted, TrustedError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -67,9 +67,6 @@ pub enum DaemonError {
     /// agent.toml or the token.
     #[error("the configuration is refused")]
     Config(#[from] ConfigError),
-    /// agent.toml names a file that is not there.
-    #[error("agent.toml names `{}`, which is not there", path.display())]
-    Missing { path: PathBuf },
     /// A file of rules.
     #[error("`{}` is refused", path.display())]
     Rules {
@@ -109,7 +106,7 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> DaemonError {
 /// Reads the configuration and opens the sockets, with the rights the process was started with.
 pub fn prepare(settings: &Settings) -> Result<Prepared, DaemonError> {
     let layout = settings.layout.clone();
-    let config = match trusted::read(&layout.config.join("agent.toml"), MAX_FILE)? {
+    let config = match trusted::read_if_there(&layout.config.join("agent.toml"), MAX_FILE)? {
         Some(text) => AgentConfig::parse(&text)?,
         None => AgentConfig::default(),
     };
@@ -129,19 +126,15 @@ pub fn prepare(settings: &Settings) -> Result<Prepared, DaemonError> {
     Ok(Prepared { http: http.transpose()?, layout, config, token, rules, cli })
 }
 
-fn required(path: &Path) -> Result<String, DaemonError> {
-    trusted::read(path, MAX_FILE)?.ok_or_else(|| DaemonError::Missing { path: path.to_owned() })
-}
-
 fn read_token(path: &Path) -> Result<Token, DaemonError> {
-    Ok(Token::parse(path, &required(path)?)?)
+    Ok(Token::parse(path, &trusted::read(path, MAX_FILE)?)?)
 }
 
 fn read_rules(paths: &[PathBuf]) -> Result<RuleSet, DaemonError> {
     let built_in = RuleSet::defaults().map_err(|source| DaemonError::Rules { path: "(built in)".into(), source })?;
     paths.iter().try_fold(built_in, |rules, path| {
         let refused = |source| DaemonError::Rules { path: path.clone(), source };
-        rules.with(RuleSet::parse(&required(path)?).map_err(refused)?).map_err(refused)
+        rules.with(RuleSet::parse(&trusted::read(path, MAX_FILE)?).map_err(refused)?).map_err(refused)
     })
 }
 

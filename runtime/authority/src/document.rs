@@ -13,6 +13,8 @@ use theriac_model::units::Bytes;
 
 /// Longest file that is read: the longest real one of ours has 10 KiB, and a parser's memory is a multiple of its input.
 pub const MAX_DOCUMENT: usize = 256 * 1024;
+/// The same, for reading one from a file.
+pub const MAX_FILE: u64 = MAX_DOCUMENT as u64;
 
 /// Deepest nesting of lists and tables; our deepest real file has five levels.
 const MAX_DEPTH: usize = 16;

@@ -16,9 +16,9 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use pkcs8::{DecodePrivateKey as _, LineEnding, PrivateKeyInfoRef, SecretDocument};
 use sha2::Digest as _;
 use theriac_model::id::KeyName;
+use theriac_trusted::{self as trusted, TrustedError};
 use zeroize::Zeroizing;
 
-use crate::file::{OpenTrustedError, open_trusted_bytes};
 
 /// C2SP's number for plain ed25519 signatures.
 const ED25519: u8 = 0x01;
@@ -196,7 +196,7 @@ pub enum KeyError {
     File { doing: &'static str, path: PathBuf, source: std::io::Error },
     /// The opening rule refused the file.
     #[error(transparent)]
-    Open(#[from] OpenTrustedError),
+    Open(#[from] TrustedError),
     /// A secret that others can read is none.
     #[error("`{}` can be read by others (mode {mode:o}): run `chmod 600 {}`", path.display(), path.display())]
     Readable { path: PathBuf, mode: u32 },
@@ -298,7 +298,7 @@ impl HostKey {
     /// Opens the key, or makes it when there is none yet.
     pub fn open_or_create(path: &Path, name: &KeyName) -> Result<Self, KeyError> {
         match Self::open(path) {
-            Err(KeyError::Open(error)) if error.is_absent() => {
+            Err(KeyError::Open(TrustedError::Absent { .. })) => {
                 let signer = Signer::generate(name.clone())?;
                 signer.write(path, &signer.der()?, "PRIVATE KEY")?;
                 Ok(Self(signer))
@@ -336,7 +336,7 @@ fn split_file(text: &str) -> Option<(KeyName, &str)> {
 /// Reads a small file that nobody but its owner (or root) can read or change. The opening rule has shown by then that
 /// nobody else can exchange the file either, so its mode may be asked by name.
 fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
-    let bytes = Zeroizing::new(open_trusted_bytes(path, MAX_KEY_FILE)?);
+    let bytes = Zeroizing::new(trusted::read_bytes(path, MAX_KEY_FILE)?);
     let meta = std::fs::symlink_metadata(path).map_err(|source| KeyError::File {
         doing: "examine",
         path: path.to_owned(),

@@ -57,8 +57,7 @@ impl Context {
     /// A passphrase from the file, or from the terminal; `twice` where a typing error would lock the key for good.
     pub fn passphrase(&self, file: Option<&Path>, prompt: &str, twice: bool) -> Result<String, Failure> {
         if let Some(path) = file {
-            let text = theriac_protocol::trusted::read(path, MAX_PASSPHRASE).or_fail()?;
-            let text = text.ok_or_else(|| Failure::failed(format!("there is no file `{}`", path.display())))?;
+            let text = theriac_trusted::read(path, MAX_PASSPHRASE).or_fail()?;
             return not_empty(text.trim_end_matches(['\r', '\n']).to_owned());
         }
         if !io::stdin().is_terminal() {

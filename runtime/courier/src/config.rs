@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, DnsName};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
-use theriac_protocol::trusted::{self, TrustedError};
+use theriac_trusted::{self as trusted, TrustedError};
 
 /// The commented reference that `theriac init` writes.
 pub const DEFAULT: &str = include_str!("courier-net.toml");
@@ -17,7 +17,7 @@ pub const DEFAULT: &str = include_str!("courier-net.toml");
 const MAX_FILE: u64 = 64 << 10;
 /// The bundle of a whole distribution is 220 KiB.
 const MAX_CERTIFICATES: u64 = 1 << 20;
-/// Each check holds a socket and up to 400 KiB of headers.
+/// Each check holds a socket and up to 64 KiB of headers.
 const MAX_CHECKS: u16 = 256;
 
 /// What the courier needs to know.
@@ -46,9 +46,6 @@ pub enum ConfigError {
     /// A name no certificate can have.
     #[error("`{}` is no host name", name.escape_debug())]
     Name { name: String },
-    /// A CA file is not there.
-    #[error("there is no file `{}`", path.display())]
-    NoFile { path: PathBuf },
     /// A CA file holds no certificate that can be a root.
     #[error("`{}` holds no usable certificate", path.display())]
     NoCertificate { path: PathBuf },
@@ -88,7 +85,7 @@ const fn yes() -> bool {
 impl CourierConfig {
     /// Reads the file if it is there; without it the defaults hold.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&trusted::read(path, MAX_FILE)?.unwrap_or_default())
+        Self::parse(&trusted::read_if_there(path, MAX_FILE)?.unwrap_or_default())
     }
 
     /// Parses the text and reads the certificates.
@@ -118,7 +115,7 @@ fn tls(ca_files: &[PathBuf], public: bool) -> Result<ClientConfig, ConfigError> 
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     for path in ca_files {
-        let text = trusted::read(path, MAX_CERTIFICATES)?.ok_or_else(|| ConfigError::NoFile { path: path.clone() })?;
+        let text = trusted::read(path, MAX_CERTIFICATES)?;
         let certificates = CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok);
         let (added, _) = roots.add_parsable_certificates(certificates);
         if added == 0 {
@@ -158,7 +155,7 @@ mod tests {
         let name = "[[tls]]\naddress = \"127.0.0.1:443\"\nname = \"a b\"";
         assert!(matches!(CourierConfig::parse(name), Err(ConfigError::Name { .. })));
         let missing = CourierConfig::parse("ca_files = [\"/nonexistent/ca.pem\"]");
-        assert!(matches!(missing, Err(ConfigError::NoFile { .. })));
+        assert!(matches!(missing, Err(ConfigError::File(TrustedError::Absent { .. }))));
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         std::fs::write(&path, "no certificate").unwrap();

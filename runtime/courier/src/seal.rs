@@ -67,8 +67,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_tgkill,
-    // The peer check.
-    libc::SYS_geteuid,
 ];
 
 /// The older names of calls above, which x86-64 still has and its C library uses.

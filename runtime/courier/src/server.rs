@@ -1,6 +1,6 @@
 //! The courier's socket: peers are checked, frames bounded, epochs fenced, and no more than so many checks run at once.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 use std::rc::Rc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use theriac_protocol::courier::{CourierAnswer, CourierRequest};
+use theriac_protocol::fence::{Fence, FenceError, Lead};
 use theriac_protocol::frame::{self, Frame, FrameError, HEADER_LEN};
 use theriac_protocol::layout::{Layout, ListenError, Socket};
 use theriac_protocol::peer;
@@ -25,7 +26,7 @@ use crate::seal::{self, SealError};
 
 /// The longest request holds a URL of 600 bytes.
 const MAX_REQUEST: u32 = 4 << 10;
-/// The runner uses one short connection per check.
+/// The runner keeps a few and makes another for each check beyond them.
 const MAX_CONNECTIONS: usize = 300;
 /// A frame that has begun must end; between frames a peer may be silent.
 const FRAME_TIME: Duration = Duration::from_secs(5);
@@ -61,9 +62,7 @@ pub enum StartError {
 struct Desk {
     config: CourierConfig,
     slots: Arc<Semaphore>,
-    /// The highest fencing epoch seen; it lasts as long as the courier.
-    epoch: Cell<u64>,
-    own: u32,
+    fence: RefCell<Fence>,
 }
 
 /// Listens, drops the user, seals itself and serves until it is killed. Must be called while the process has one thread.
@@ -74,20 +73,21 @@ pub fn run(config: CourierConfig, layout: &Layout, identity: Option<Identity>) -
     let listener = layout.listen(Socket::CourierNet, 0o600)?;
     listener.set_nonblocking(true).map_err(system("O_NONBLOCK"))?;
     let notifier = Notifier::connect().map_err(system("sd_notify"))?;
+    // Whom it becomes below is nobody's runner.
+    let fence = Fence::of_starter();
     drop_privileges(identity).map_err(system("dropping privileges"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(system("the event loop"))?;
     seal::seal()?;
-    LocalSet::new().block_on(&runtime, serve(config, listener, notifier)).map_err(system("accept"))
+    LocalSet::new().block_on(&runtime, serve(config, listener, notifier, fence)).map_err(system("accept"))
 }
 
-async fn serve(config: CourierConfig, listener: StdListener, notifier: Notifier) -> io::Result<()> {
+async fn serve(config: CourierConfig, listener: StdListener, notifier: Notifier, fence: Fence) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let desk = Rc::new(Desk {
         slots: Arc::new(Semaphore::new(usize::from(config.max_checks))),
         config,
-        epoch: Cell::new(0),
-        own: rustix::process::geteuid().as_raw(),
+        fence: RefCell::new(fence),
     });
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     notifier.say("READY=1");
@@ -125,27 +125,23 @@ async fn serve(config: CourierConfig, listener: StdListener, notifier: Notifier)
 async fn converse(stream: UnixStream, desk: &Rc<Desk>) -> Result<(), FrameError> {
     let stream = stream.into_std().map_err(FrameError::Io)?;
     let peer = peer::of(&stream).map_err(FrameError::Io)?;
-    if peer.uid != 0 && peer.uid != desk.own {
+    if !desk.fence.borrow().admits(&peer) {
         tracing::warn!(uid = peer.uid, pid = peer.pid, "a peer was refused");
         return Ok(());
     }
     let (mut reader, writer) = UnixStream::from_std(stream).map_err(FrameError::Io)?.into_split();
     let writer = Rc::new(Mutex::new(writer));
-    let mut greeted = false;
+    let mut lead = None;
     while let Some(Frame { epoch, id, message }) = read(&mut reader).await? {
-        if let Some(refusal) = desk.fence(epoch) {
-            send(&writer, desk.epoch.get(), id, CourierAnswer::Refused(refusal)).await?;
+        if let Err(refusal) = desk.pass(&mut lead, epoch, &message) {
+            let highest = desk.fence.borrow().epoch();
+            send(&writer, highest, id, CourierAnswer::Refused(refusal.to_string())).await?;
             continue;
         }
         match message {
             CourierRequest::Hello { version: _ } => {
-                greeted = true;
                 let version = env!("CARGO_PKG_VERSION").to_owned();
                 send(&writer, epoch, id, CourierAnswer::Hello { version }).await?;
-            }
-            CourierRequest::Check(_) if !greeted => {
-                let refusal = "the first message must be hello".to_owned();
-                send(&writer, epoch, id, CourierAnswer::Refused(refusal)).await?;
             }
             CourierRequest::Check(check) => {
                 let (desk, writer) = (Rc::clone(desk), Rc::clone(&writer));
@@ -163,14 +159,12 @@ async fn converse(stream: UnixStream, desk: &Rc<Desk>) -> Result<(), FrameError>
 }
 
 impl Desk {
-    /// A runner whose lead is over may not act, however its frames were delayed.
-    fn fence(&self, epoch: u64) -> Option<String> {
-        let highest = self.epoch.get();
-        if epoch < highest {
-            return Some(format!("epoch {epoch} is over: epoch {highest} has been seen"));
+    fn pass(&self, lead: &mut Option<Lead>, epoch: u64, message: &CourierRequest) -> Result<(), FenceError> {
+        let mut fence = self.fence.borrow_mut();
+        if matches!(message, CourierRequest::Hello { .. }) {
+            *lead = Some(fence.greet(epoch)?);
         }
-        self.epoch.set(epoch);
-        None
+        fence.check(*lead, epoch)
     }
 
     async fn check(&self, check: &theriac_model::health::HealthCheck) -> CourierAnswer {

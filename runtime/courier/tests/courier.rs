@@ -10,7 +10,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -41,22 +41,24 @@ impl Courier {
 
     fn start_in(dir: tempfile::TempDir, config: &str, extra: &[&str]) -> Self {
         fs::write(dir.path().join("courier-net.toml"), config).unwrap();
+        let told = dir.path().join("notify");
+        let ready = UnixDatagram::bind(&told).unwrap();
+        ready.set_read_timeout(Some(PATIENCE)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_theriac-courier"))
             .args(["net".as_ref(), "--config".as_ref(), dir.path(), "--state".as_ref(), dir.path()])
             .args(extra)
             // Would be obeyed by a client that reads its environment.
             .env("http_proxy", "http://127.0.0.1:1/")
             .env("HTTPS_PROXY", "http://127.0.0.1:1/")
+            .env("NOTIFY_SOCKET", &told)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let courier = Self { child, dir };
-        let deadline = Instant::now() + PATIENCE;
-        while UnixStream::connect(courier.socket()).is_err() {
-            assert!(Instant::now() < deadline, "no socket");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        courier
+        // As it says it to systemd, once it is sealed.
+        let mut said = [0; 64];
+        let length = ready.recv(&mut said).unwrap();
+        assert!(said[..length].starts_with(b"READY=1"));
+        Self { child, dir }
     }
 
     fn socket(&self) -> PathBuf {
@@ -67,7 +69,7 @@ impl Courier {
         let stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut peer = Peer { stream, epoch: 1, id: 0 };
-        assert!(matches!(peer.ask(CourierRequest::Hello { version: "t".to_owned() }), CourierAnswer::Hello { .. }));
+        assert!(matches!(peer.ask(hello()), CourierAnswer::Hello { .. }));
         peer
     }
 
@@ -94,6 +96,10 @@ struct Peer {
     stream: UnixStream,
     epoch: u64,
     id: u64,
+}
+
+fn hello() -> CourierRequest {
+    CourierRequest::Hello { version: "t".to_owned() }
 }
 
 impl Peer {
@@ -286,6 +292,7 @@ fn a_lower_epoch_is_refused_and_garbage_disturbs_nobody() {
     let mut old = courier.peer();
     let mut new = courier.peer();
     new.epoch = 2;
+    assert!(matches!(new.ask(hello()), CourierAnswer::Hello { .. }));
     assert!(matches!(new.ask(check()), CourierAnswer::Checked(_)));
     assert_eq!(old.ask(check()), CourierAnswer::Refused("epoch 1 is over: epoch 2 has been seen".to_owned()));
     UnixStream::connect(courier.socket()).unwrap().write_all(&[0xff; 4096]).ok();

@@ -9,7 +9,7 @@ use theriac_model::id::UnitName;
 use theriac_model::time::Span;
 use theriac_model::unit::Signal;
 use theriac_model::units::Bytes;
-use theriac_protocol::trusted::{self, TrustedError};
+use theriac_trusted::{self as trusted, TrustedError};
 
 /// The commented reference that `theriac init` writes.
 pub const DEFAULT: &str = include_str!("launcher.toml");
@@ -165,7 +165,7 @@ fn one_mebibyte() -> String {
 impl LauncherConfig {
     /// Reads the file if it is there; without it there is nothing to run.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        match trusted::read(path, MAX_FILE)? {
+        match trusted::read_if_there(path, MAX_FILE)? {
             Some(text) => Self::parse(&text),
             None => Ok(Self::default()),
         }

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use theriac_protocol::fence::Lead;
 use theriac_protocol::frame::{self, Frame, FrameError, HEADER_LEN};
 use theriac_protocol::launcher::{LauncherAnswer, LauncherRequest};
 
@@ -20,8 +21,8 @@ pub(crate) struct Connection {
     stream: UnixStream,
     received: Vec<u8>,
     unsent: Vec<u8>,
-    /// It said `Hello`.
-    pub(crate) greeted: bool,
+    /// What its `Hello` was let in with.
+    pub(crate) lead: Option<Lead>,
     /// It wants events.
     pub(crate) subscribed: bool,
 }
@@ -29,7 +30,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(id: u64, stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { id, stream, received: Vec::new(), unsent: Vec::new(), greeted: false, subscribed: false })
+        Ok(Self { id, stream, received: Vec::new(), unsent: Vec::new(), lead: None, subscribed: false })
     }
 
     /// Takes what arrived and the whole frames in it.

@@ -2,6 +2,7 @@
 
 use theriac_model::id::UnitName;
 use theriac_model::unit::{KillWhom, Signal};
+use theriac_protocol::fence::FenceError;
 use theriac_protocol::frame::Frame;
 use theriac_protocol::launcher::{LauncherAnswer, LauncherRequest};
 
@@ -11,26 +12,20 @@ use crate::supervisor::{Pending, Supervisor};
 impl Supervisor {
     pub(crate) fn request(&mut self, connection: u64, frame: Frame<LauncherRequest>) {
         let Frame { epoch, id, message } = frame;
-        if let Some(refusal) = self.fence(connection, epoch, &message) {
-            return self.send(connection, id, LauncherAnswer::Refused(refusal));
+        if let Err(refusal) = self.pass(connection, epoch, &message) {
+            return self.send(connection, id, LauncherAnswer::Refused(refusal.to_string()));
         }
         if let Some(answer) = self.answer(connection, id, message) {
             self.send(connection, id, answer);
         }
     }
 
-    /// A runner whose lead is over may not act, however its frames were delayed.
-    fn fence(&mut self, connection: u64, epoch: u64, message: &LauncherRequest) -> Option<String> {
-        if epoch < self.epoch {
-            return Some(format!("epoch {epoch} is over: epoch {} has been seen", self.epoch));
+    fn pass(&mut self, connection: u64, epoch: u64, message: &LauncherRequest) -> Result<(), FenceError> {
+        let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == connection) else { return Ok(()) };
+        if matches!(message, LauncherRequest::Hello { .. }) {
+            peer.lead = Some(self.fence.greet(epoch)?);
         }
-        let peer = self.connections.iter_mut().find(|peer| peer.id == connection)?;
-        peer.greeted |= matches!(message, LauncherRequest::Hello { .. });
-        if !peer.greeted {
-            return Some("the first message must be hello".to_owned());
-        }
-        self.epoch = epoch;
-        None
+        self.fence.check(peer.lead, epoch)
     }
 
     /// `None`: the answer follows when the verb has ended.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use theriac_model::unit::UnitState;
+use theriac_protocol::fence::Fence;
 use theriac_protocol::launcher::LauncherAnswer;
 use theriac_protocol::layout::{Layout, ListenError, Socket};
 use theriac_protocol::peer;
@@ -78,8 +79,7 @@ pub(crate) struct Supervisor {
     pub(crate) slots: Vec<Slot>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) pending: Vec<Pending>,
-    /// The highest fencing epoch seen; it lasts as long as the launcher.
-    pub(crate) epoch: u64,
+    pub(crate) fence: Fence,
     pub(crate) ending: bool,
     dir: PathBuf,
     /// Orphans whose service was found once: a process may wipe its environment later.
@@ -158,7 +158,7 @@ fn lock(dir: &Path) -> Result<File, RunError> {
 
 fn listen(layout: &Layout) -> Result<UnixListener, RunError> {
     make_dir(&layout.state.join("run"), 0o755)?;
-    // Only root and the own uid pass the peer check: nobody else needs to connect at all.
+    // Only root and the own user pass the fence: nobody else needs to connect at all.
     let listener = layout.listen(Socket::Launcher, 0o600)?;
     listener.set_nonblocking(true).map_err(|source| RunError::System { what: "O_NONBLOCK", source })?;
     Ok(listener)
@@ -208,7 +208,7 @@ impl Supervisor {
             slots: config.services.into_iter().map(slot).collect(),
             connections: Vec::new(),
             pending: Vec::new(),
-            epoch: 0,
+            fence: Fence::of_starter(),
             ending: false,
             dir,
             known: BTreeMap::new(),
@@ -292,9 +292,8 @@ impl Supervisor {
 
     fn accept(&mut self, listener: &UnixListener) {
         let Ok((stream, _)) = listener.accept() else { return };
-        let own = rustix::process::geteuid().as_raw();
         match peer::of(&stream) {
-            Ok(peer) if peer.uid == 0 || peer.uid == own => {}
+            Ok(peer) if self.fence.admits(&peer) => {}
             Ok(peer) => return tracing::warn!(uid = peer.uid, pid = peer.pid, "a peer was refused"),
             Err(error) => return tracing::warn!(%error, "a peer could not be identified"),
         }
@@ -324,7 +323,7 @@ impl Supervisor {
     }
 
     pub(crate) fn send(&mut self, connection: u64, id: u64, answer: LauncherAnswer) {
-        let epoch = self.epoch;
+        let epoch = self.fence.epoch();
         let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == connection) else { return };
         if let Err(error) = peer.send(epoch, id, answer) {
             self.hang_up(connection, &error);

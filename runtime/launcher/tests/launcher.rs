@@ -8,7 +8,7 @@
 )]
 
 use std::fs;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,37 +31,45 @@ impl Launcher {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("launcher.toml"), config.replace("DIR", &dir.path().display().to_string())).unwrap();
         let child = Self::spawn(dir.path());
-        let launcher = Self { child, dir };
-        until("the socket", || launcher.try_connect());
-        launcher
+        Self { child, dir }
     }
 
+    /// Returns when it says that it is ready, as it says it to systemd.
     fn spawn(dir: &Path) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_theriac-launcher"))
+        let told = dir.join("notify");
+        // Of the launcher that ran here before.
+        fs::remove_file(&told).ok();
+        let ready = UnixDatagram::bind(&told).unwrap();
+        ready.set_read_timeout(Some(PATIENCE)).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_theriac-launcher"))
             .args(["--config".as_ref(), dir, "--state".as_ref(), dir])
+            .env("NOTIFY_SOCKET", &told)
             .stderr(Stdio::null())
             .spawn()
-            .unwrap()
+            .unwrap();
+        let mut said = [0; 64];
+        let length = ready.recv(&mut said).expect("it gets ready");
+        assert!(said[..length].starts_with(b"READY=1"));
+        child
     }
 
     fn again(&mut self) {
         self.child = Self::spawn(self.dir.path());
-        until("the socket", || self.try_connect());
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn try_connect(&self) -> Option<Peer> {
-        let stream = UnixStream::connect(self.path("run/launcher.sock")).ok()?;
+    fn connect(&self) -> Peer {
+        let stream = UnixStream::connect(self.path("run/launcher.sock")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Some(Peer { stream, epoch: 1, id: 0 })
+        Peer { stream, epoch: 1, id: 0 }
     }
 
     fn peer(&self) -> Peer {
-        let mut peer = self.try_connect().unwrap();
-        assert!(matches!(peer.ask(LauncherRequest::Hello { version: "t".to_owned() }), LauncherAnswer::Hello { .. }));
+        let mut peer = self.connect();
+        assert!(matches!(peer.ask(hello()), LauncherAnswer::Hello { .. }));
         peer
     }
 
@@ -90,6 +98,10 @@ struct Peer {
     stream: UnixStream,
     epoch: u64,
     id: u64,
+}
+
+fn hello() -> LauncherRequest {
+    LauncherRequest::Hello { version: "t".to_owned() }
 }
 
 impl Peer {
@@ -285,17 +297,28 @@ fn a_service_gets_only_the_environment_and_descriptors_that_are_written_down() {
 #[test]
 fn a_lower_epoch_is_refused_and_so_is_whoever_does_not_greet_first() {
     let launcher = Launcher::start(&service("exec sleep 1000", ""));
-    let mut rude = launcher.try_connect().unwrap();
+    let mut rude = launcher.connect();
     assert!(matches!(rude.ask(LauncherRequest::Stop { name: web() }), LauncherAnswer::Refused(_)));
     let mut old = launcher.peer();
     let mut new = launcher.peer();
     new.epoch = 7;
+    assert!(matches!(new.ask(hello()), LauncherAnswer::Hello { .. }));
     assert!(matches!(new.ask(LauncherRequest::Units), LauncherAnswer::Units(units) if units.len() == 1));
     assert_eq!(
         old.ask(LauncherRequest::Stop { name: web() }),
         LauncherAnswer::Refused("epoch 1 is over: epoch 7 has been seen".to_owned())
     );
     assert!(unit(new.ask(LauncherRequest::Unit { name: web() })).is_up());
+}
+
+#[test]
+fn an_absurd_epoch_fences_nobody_out() {
+    let launcher = Launcher::start(&service("exec sleep 1000", ""));
+    let mut runner = launcher.peer();
+    let mut absurd = launcher.connect();
+    absurd.epoch = u64::MAX;
+    assert_eq!(absurd.ask(hello()), LauncherAnswer::Refused(format!("epoch {} can't follow epoch 1", u64::MAX)));
+    assert!(unit(runner.ask(LauncherRequest::Unit { name: web() })).is_up());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use theriac_model::health::{HealthAnswer, HealthCheck};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CourierRequest {
-    /// First message; the courier keeps the epoch and refuses lower ones from then on.
+    /// First message of a connection, which brings the epoch in: see [`crate::fence`].
     Hello { version: String },
     /// Run the check once.
     Check(HealthCheck),

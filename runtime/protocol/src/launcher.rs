@@ -10,7 +10,7 @@ use theriac_model::unit::{KillWhom, Signal, UnitState};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LauncherRequest {
-    /// First message; the launcher keeps the epoch and refuses lower ones from then on.
+    /// First message of a connection, which brings the epoch in: see [`crate::fence`].
     Hello { version: String },
     /// Every service.
     Units,

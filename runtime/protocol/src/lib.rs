@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod courier;
+pub mod fence;
 pub mod frame;
 pub mod launcher;
 pub mod layout;
@@ -12,5 +13,4 @@ pub mod operator;
 pub mod peer;
 pub mod process;
 pub mod runner;
-pub mod trusted;
 pub mod worker;

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use theriac_authority::file::{OpenTrustedError, open_trusted};
+use theriac_authority::document;
 use theriac_authority::host::{HostConfig, HostError};
 use theriac_authority::playbook::{self, PlaybookError};
 use theriac_authority::policy::{Policies, PolicyError, PolicyFile};
@@ -15,6 +15,7 @@ use theriac_model::id::{Digest, NameError};
 use theriac_model::playbook::Playbook;
 use theriac_model::target::MountPath;
 use theriac_protocol::layout::Layout;
+use theriac_trusted::{self as trusted, TrustedError};
 
 /// Playbooks that ship; the operator's own, by the same name, take their place.
 const SHIPPED: &[&str] = &[
@@ -52,7 +53,7 @@ pub struct Rules {
 pub enum RulesError {
     /// A file that others could have written, or that can't be read.
     #[error(transparent)]
-    Open(#[from] OpenTrustedError),
+    Open(#[from] TrustedError),
     /// `runner.toml`.
     #[error("in `{}`", path.display())]
     Host {
@@ -86,7 +87,7 @@ impl Rules {
     /// Reads only `runner.toml`, for whoever needs to know what is listed and no policy.
     pub fn read_host(layout: &Layout) -> Result<HostConfig, RulesError> {
         let path = layout.config.join("runner.toml");
-        let text = absent_is_empty(open_trusted(&path))?;
+        let text = or_empty(&path)?;
         host(layout, path, &text)
     }
 
@@ -94,7 +95,7 @@ impl Rules {
     pub fn read(layout: &Layout) -> Result<Self, RulesError> {
         let mut seen = String::new();
         let mut read = |path: &Path| -> Result<String, RulesError> {
-            let text = absent_is_empty(open_trusted(path))?;
+            let text = or_empty(path)?;
             seen.push_str(&format!("{}\n{}\n{text}\n", path.display(), text.len()));
             Ok(text)
         };
@@ -119,11 +120,8 @@ fn host(layout: &Layout, path: PathBuf, text: &str) -> Result<HostConfig, RulesE
     Ok(HostConfig::parse(text).map_err(|source| RulesError::Host { path, source })?.protecting(own))
 }
 
-fn absent_is_empty(read: Result<String, OpenTrustedError>) -> Result<String, OpenTrustedError> {
-    match read {
-        Err(error) if error.is_absent() => Ok(String::new()),
-        read => read,
-    }
+fn or_empty(path: &Path) -> Result<String, TrustedError> {
+    trusted::read_if_there(path, document::MAX_FILE).map(Option::unwrap_or_default)
 }
 
 fn normal(path: &Path) -> Result<MountPath, NameError> {

@@ -8,9 +8,10 @@ use cedar_policy::{
     RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use theriac_model::record::Action;
+use theriac_trusted::{self as trusted, TrustedError};
 
 use super::Facts;
-use crate::file::{OpenTrustedError, open_trusted};
+use crate::document;
 
 const SCHEMA: &str = include_str!("../../../../policies/cedar/schema.cedarschema");
 const BUILT_IN: &str = include_str!("../../../../policies/cedar/default.cedar");
@@ -36,7 +37,7 @@ pub enum PolicyError {
     List { path: PathBuf, source: std::io::Error },
     /// The opening rule refused a file.
     #[error(transparent)]
-    Open(#[from] OpenTrustedError),
+    Open(#[from] TrustedError),
     /// Too many.
     #[error("{found} {what}, at most {most} are read")]
     TooMany { what: &'static str, found: usize, most: usize },
@@ -113,7 +114,7 @@ impl PolicyFile {
         paths.sort();
         let read = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Self { name, text: open_trusted(path)? })
+            Ok(Self { name, text: trusted::read(path, document::MAX_FILE)? })
         };
         paths.iter().map(read).collect()
     }

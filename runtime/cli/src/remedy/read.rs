@@ -5,11 +5,13 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use theriac_authority::explain;
-use theriac_authority::file::open_trusted;
+use theriac_authority::document;
 use theriac_authority::host::HostConfig;
 use theriac_authority::package::{self, MAX_PACKAGE, Package};
 
 use super::verify::{Judgement, judge};
+use theriac_trusted as trusted;
+
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, OrFail as _, chain};
@@ -36,11 +38,8 @@ pub(super) fn imports(package: &Package) -> Result<Vec<String>, Failure> {
 /// `runner.toml` of the configuration directory, where there is one.
 fn host(context: &Context) -> Result<Option<HostConfig>, Failure> {
     let path = context.layout.config.join("runner.toml");
-    match open_trusted(&path) {
-        Ok(text) => HostConfig::parse(&text).map(Some).or_fail_at(format!("in `{}`", path.display())),
-        Err(error) if error.is_absent() => Ok(None),
-        Err(error) => Err(Failure::failed(chain(&error))),
-    }
+    let text = trusted::read_if_there(&path, document::MAX_FILE).or_fail()?;
+    text.map(|text| HostConfig::parse(&text).or_fail_at(format!("in `{}`", path.display()))).transpose()
 }
 
 /// `theriac remedy inspect`.

@@ -7,12 +7,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use theriac_authority::file::open_trusted;
+use theriac_authority::document;
 use theriac_authority::package::Package;
 use theriac_authority::trust::{Approved, Candidate, Moment, Refusal, TrustStore};
 use theriac_runner::clock;
 
 use super::read;
+use theriac_trusted as trusted;
+
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, OrFail as _, chain};
@@ -55,10 +57,9 @@ pub(super) fn judge(context: &Context, path: &Path, package: &Package) -> Result
 /// Without a trust store, nobody is trusted.
 fn trust(context: &Context) -> Result<TrustStore, Failure> {
     let path = context.layout.config.join("trust.toml");
-    match open_trusted(&path) {
-        Ok(text) => TrustStore::parse(&text).or_fail_at(format!("in `{}`", path.display())),
-        Err(error) if error.is_absent() => Ok(TrustStore::default()),
-        Err(error) => Err(Failure::failed(chain(&error))),
+    match trusted::read_if_there(&path, document::MAX_FILE).or_fail()? {
+        Some(text) => TrustStore::parse(&text).or_fail_at(format!("in `{}`", path.display())),
+        None => Ok(TrustStore::default()),
     }
 }
 
