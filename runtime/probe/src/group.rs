@@ -1,10 +1,9 @@
 //! The processes of a unit, a cgroup or a user, and what they use together.
 //!
 //! Members are looked up when they are asked for and named by PID and start time. PID 1, the kernel's threads, this process and
-//! its ancestors are never members of anything, so that no verb on a group can reach them.
+//! its ancestors are never members of anything, and neither are our other daemons, so that no verb on a group can reach them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::BTreeMap;
 
 use theriac_model::call::GroupUsage;
 use theriac_model::effect::GroupId;
@@ -14,12 +13,11 @@ use theriac_model::units::Permille;
 
 use crate::cgroup::{MAX_PROCESSES, Tree};
 use crate::facts::Facts;
+use crate::kin::Kin;
 use crate::proc::{self, ProcessStat, Reader, USER_HZ};
 
 /// The longest chain of parents that is followed.
 const MAX_ANCESTORS: usize = 64;
-/// How the kernel shows our own processes (15 bytes of the name). In rootless mode they share the user with everything else.
-const OURS: &str = "theriac";
 
 /// Why a group's members can't be told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,19 +57,31 @@ impl Groups {
 
     /// The members at this moment, lowest PID first, at most [`MAX_PROCESSES`]. A unit that is down has none.
     pub fn members(&mut self, group: &GroupId, facts: &Facts) -> Result<Vec<ProcessId>, MembersError> {
-        Ok(self.stats(group, facts)?.into_iter().map(|stat| stat.id).collect())
+        let spared = self.spared();
+        let stats = self.stats(group, facts, &spared)?;
+        Ok(self.without_kin(group, stats).into_iter().map(|stat| stat.id).collect())
     }
 
-    fn stats(&mut self, group: &GroupId, facts: &Facts) -> Result<Vec<ProcessStat>, MembersError> {
+    /// In rootless mode our daemons share the user with everything else; anywhere they can lie in a cgroup that is granted.
+    fn without_kin(&mut self, group: &GroupId, stats: Vec<ProcessStat>) -> Vec<ProcessStat> {
+        let kin = Kin::of(self.own, &mut self.proc);
+        let is_unit = matches!(group, GroupId::Unit(_));
+        let stays = |stat: &ProcessStat, proc: &mut Reader| {
+            // A unit's processes are named by its manager; a worker is none of them.
+            (is_unit || !kin.is_child(stat)) && !kin.is_sibling(stat, proc)
+        };
+        stats.into_iter().filter(|stat| stays(stat, &mut self.proc)).collect()
+    }
+
+    fn stats(&mut self, group: &GroupId, facts: &Facts, spared: &Spared) -> Result<Vec<ProcessStat>, MembersError> {
         let candidates = match group {
             GroupId::Unit(name) => self.pids_of_unit(name, facts)?,
             GroupId::Cgroup(path) => self.tree.pids(path).ok_or_else(|| MembersError::NoCgroup(path.clone()))?,
             GroupId::User(uid) => self.pids_of_user(*uid)?,
         };
-        let spared = self.spared();
         let mut stats: Vec<_> = candidates
             .into_iter()
-            .filter(|pid| !spared.contains(pid))
+            .filter(|pid| !spared.0.contains(pid))
             .filter_map(|pid| self.proc.process(pid))
             .filter(|stat| !stat.kernel && !stat.is_gone())
             .take(MAX_PROCESSES)
@@ -97,29 +107,43 @@ impl Groups {
             return Err(MembersError::Root);
         }
         let root = self.proc.root().to_owned();
-        let owned = |pid: &u32| std::fs::metadata(root.join(pid.to_string())).is_ok_and(|meta| meta.uid() == uid);
-        let pids: Vec<u32> = proc::pids(&root).filter(owned).collect();
-        Ok(pids.into_iter().filter(|pid| !self.proc.comm(*pid).is_some_and(|comm| comm.starts_with(OURS))).collect())
+        Ok(proc::pids(&root).filter(|pid| self.proc.uid(*pid) == Some(uid)).collect())
     }
 
-    /// PID 1, this process and its ancestors.
-    fn spared(&mut self) -> BTreeSet<u32> {
-        let mut spared = BTreeSet::from([0, 1, self.own]);
+    /// Who is spared now: a read for each ancestor, so one look serves all groups of a tick.
+    pub(crate) fn spared(&mut self) -> Spared {
+        let mut spared = vec![0, 1, self.own];
         let mut pid = self.own;
         for _ in 0..MAX_ANCESTORS {
             let Some(stat) = self.proc.process(pid) else { break };
-            if !spared.insert(stat.parent) {
+            if spared.contains(&stat.parent) {
                 break;
             }
+            spared.push(stat.parent);
             pid = stat.parent;
         }
-        spared
+        Spared(spared)
     }
 
     /// Everything that is needed to tell, with another reading, what the group uses.
     pub fn read(&mut self, group: &GroupId, facts: &Facts) -> Result<Reading, MembersError> {
+        let spared = self.spared();
+        self.read_sparing(&spared, group, facts)
+    }
+
+    /// The same, where who is spared was looked up a moment ago.
+    pub(crate) fn read_sparing(
+        &mut self,
+        spared: &Spared,
+        group: &GroupId,
+        facts: &Facts,
+    ) -> Result<Reading, MembersError> {
         let at_ns = monotonic_ns();
-        let stats = self.stats(group, facts)?;
+        let mut stats = self.stats(group, facts, spared)?;
+        // A unit is read at each tick, and its manager knows what is in it.
+        if !matches!(group, GroupId::Unit(_)) {
+            stats = self.without_kin(group, stats);
+        }
         let cgroup = match group {
             GroupId::Unit(name) => {
                 facts.units.get(name).filter(|state| state.pids.is_empty()).map(|state| state.cgroup.as_str())
@@ -150,6 +174,10 @@ impl Groups {
         sums
     }
 }
+
+/// Processes that are members of nothing: PID 1, this process and its ancestors.
+#[derive(Debug)]
+pub(crate) struct Spared(Vec<u32>);
 
 /// A group's counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,6 +272,34 @@ mod tests {
         let members = Groups::live().members(&group, &facts).unwrap();
         assert_eq!(members.iter().map(|id| id.pid).collect::<Vec<_>>(), [child.0.id()]);
         assert!(members[0].start > 0);
+    }
+
+    #[test]
+    fn a_name_like_ours_makes_nobody_one_of_us() {
+        use std::os::unix::process::CommandExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let named = dir.path().join("theriac-agent");
+        std::fs::copy("/bin/sleep", &named).unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        let user = if own == 0 { 61_199 } else { own };
+        // Not a child of this process, which would be a worker: of a shell that waits for it.
+        let script = format!("{} 60 & echo $!; wait", named.display());
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &script]).stdout(Stdio::piped()).process_group(0);
+        if own == 0 {
+            shell.uid(user).gid(user);
+        }
+        let mut shell = shell.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
+        let pid: u32 = line.trim().parse().unwrap();
+        let members = Groups::live().members(&GroupId::User(user), &Facts::default()).unwrap();
+        let found = (members.iter().any(|id| id.pid == pid), members.iter().any(|id| id.pid == shell.id()));
+        let group = rustix::process::Pid::from_child(&shell);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+        shell.wait().unwrap();
+        assert_eq!(found, (true, false), "the namesake is a member, and a child of ours is not");
     }
 
     #[test]

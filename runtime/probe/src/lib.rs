@@ -11,6 +11,7 @@ pub mod facts;
 pub mod features;
 pub mod fs;
 pub mod group;
+mod kin;
 pub mod journal_file;
 mod precondition;
 pub mod proc;

@@ -21,6 +21,11 @@ use crate::sampler::Sampler;
 
 /// A disk that is full sooner than this is filling.
 const FILLING_WITHIN_S: f64 = 7_200.0;
+/// From this share of its limit on, a unit that will pass the limit sooner than [`PASSES_WITHIN_S`] leaks already. The same as in
+/// the agent's rule, and as the throttle's: what is throttled to it is healed.
+const NEAR_LIMIT: f64 = 0.9;
+/// See [`NEAR_LIMIT`].
+const PASSES_WITHIN_S: f64 = 300.0;
 /// History that a trend needs, and how far back it looks, in seconds.
 const TREND_LEAST_S: f64 = 10.0;
 /// See [`TREND_LEAST_S`].
@@ -212,8 +217,13 @@ fn memory(at: At<'_>, thresholds: &Thresholds) -> Measurement {
     let trend = Trend::over(at.sampler.window(&series, TREND_SPAN_S)).filter(|trend| trend.seconds >= TREND_LEAST_S);
     let mut numbers = vec![number("memory", used, "bytes"), number("memory_limit", limit_bytes, "bytes")];
     numbers.extend(trend.map(|trend| number("memory_growth", trend.per_second, "bytes-per-second")));
-    let summary = format!("{shown} of anonymous memory, threshold {limit}");
-    measurement(Some(used > limit_bytes), used, summary, numbers)
+    let growth = trend.filter(|trend| trend.per_second > 0.0);
+    let passes_in = growth.and_then(|trend| trend.seconds_until(used, limit_bytes));
+    let soon = used >= NEAR_LIMIT * limit_bytes && passes_in.is_some_and(|seconds| seconds < PASSES_WITHIN_S);
+    let pace =
+        passes_in.map_or_else(String::new, |seconds| format!(", which it will pass in {seconds:.0} s at this pace"));
+    let summary = format!("{shown} of anonymous memory, threshold {limit}{pace}");
+    measurement(Some(used > limit_bytes || soon), used, summary, numbers)
 }
 
 /// On one scale for every kind that is about a unit being up: 0 serves, 1 does not answer, 2 is between, 3 is down, 4 given up.

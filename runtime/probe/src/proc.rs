@@ -66,6 +66,11 @@ impl Reader {
         let bytes = self.read_bytes(format_args!("{pid}/comm"))?;
         Some(String::from_utf8_lossy(bytes).trim_end().escape_debug().to_string())
     }
+
+    /// The user a process acts as.
+    pub fn uid(&mut self, pid: u32) -> Option<u32> {
+        parse_uid(self.read(format_args!("{pid}/status"))?)
+    }
 }
 
 /// CPU time of the machine since boot, in ticks.
@@ -174,6 +179,12 @@ pub fn parse_process(text: &[u8]) -> Option<ProcessStat> {
     })
 }
 
+/// The effective user in /proc/PID/status.
+pub fn parse_uid(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// CPUs in a `Cpus_allowed:` mask of /proc/PID/status.
 pub fn parse_cpus_allowed(status: &str) -> Option<u32> {
     let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:"))?.trim();
@@ -224,6 +235,13 @@ mod tests {
         assert_eq!((stat.parent, stat.ticks, stat.threads, stat.kernel), (17, 300, 3, false));
         assert!(parse_process(b"7 (kworker) I 2 0 0 0 -1 69238880 0 0 0 0 0 0 0 0 20 0 1 0 9 0").unwrap().kernel);
         assert_eq!(parse_process(b"12 (x) R 1"), None);
+    }
+
+    #[test]
+    fn the_user_is_the_effective_one() {
+        assert_eq!(parse_uid("Name:\tx\nUid:\t1000\t61101\t1000\t1000\nGid:\t1\t1\t1\t1\n"), Some(61_101));
+        assert_eq!(parse_uid("Name:\tx\n"), None);
+        assert_eq!(Reader::live().uid(std::process::id()), Some(rustix::process::geteuid().as_raw()));
     }
 
     #[test]

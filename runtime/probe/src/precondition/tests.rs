@@ -156,6 +156,22 @@ fn memory_is_over_its_limit_or_not_and_unwatched_without_one() {
 }
 
 #[test]
+fn memory_that_grows_towards_its_limit_is_a_leak_before_it_is_there() {
+    let climb = |from: f64, step: f64| {
+        let values: Vec<f64> = (0..15).map(|second| from + step * f64::from(second)).collect();
+        Case::web().series(Metric::UnitMemory, &values)
+    };
+    let leaking = climb(930.0, 2.0).measure(FaultKind::MemoryLeak);
+    assert_eq!(leaking.present, Some(true), "{}", leaking.summary);
+    assert!(leaking.summary.ends_with("which it will pass in 21 s at this pace"), "{}", leaking.summary);
+    assert_eq!(climb(930.0, 0.01).present(FaultKind::MemoryLeak), Some(false), "it would take hours");
+    assert_eq!(climb(500.0, 5.0).present(FaultKind::MemoryLeak), Some(false), "far from its limit");
+    assert_eq!(climb(990.0, -2.0).present(FaultKind::MemoryLeak), Some(false), "it shrinks");
+    let short = Case::web().series(Metric::UnitMemory, &[930.0, 940.0, 950.0, 960.0, 970.0]);
+    assert_eq!(short.present(FaultKind::MemoryLeak), Some(false), "too little history for a trend");
+}
+
+#[test]
 fn a_crash_is_present_unless_the_unit_was_stopped_or_will_restart() {
     assert_eq!(Case::web().present(FaultKind::ServiceCrash), Some(false));
     assert_eq!(Case::web().state(failed).present(FaultKind::ServiceCrash), Some(true));

@@ -1,6 +1,7 @@
 use theriac_model::fault::FaultKind;
 use theriac_model::observation::SeriesId;
 use theriac_model::time::Span;
+use theriac_model::units::Bytes;
 
 use super::*;
 
@@ -118,6 +119,22 @@ fn a_clock_set_back_starts_pending_rules_anew_and_detection_goes_on() {
 fn a_unit_without_a_memory_limit_is_not_watched_for_leaks() {
     let readings: Vec<_> = (0..10).map(|second| (second, Metric::UnitMemory, 1e12 + second as f64)).collect();
     assert_eq!(play(&mut detector(), "unit:web.service", &readings), [] as [String; 0]);
+}
+
+#[test]
+fn a_leak_is_found_before_the_limit_by_its_pace() {
+    let limited = Thresholds { memory: Some(Bytes(1_000)), ..Thresholds::default() };
+    let said = |from: f64, step: f64| {
+        let target: Target = "unit:web.service".parse().unwrap();
+        let spec = TargetSpec { target, traffic_share: None, health: Vec::new(), thresholds: limited, backend: None };
+        let mut detector = Detector::new(RuleSet::defaults().unwrap(), &[spec]);
+        let readings: Vec<_> =
+            (0..30).map(|second| (second, Metric::UnitMemory, from + step * f64::from(second as u32))).collect();
+        play(&mut detector, "unit:web.service", &readings)
+    };
+    assert_eq!(said(905.0, 3.0), ["15 memory-growing begins"], "it is at 950 of 1000");
+    assert_eq!(said(905.0, 0.01), [] as [String; 0]);
+    assert_eq!(said(500.0, 3.0), [] as [String; 0]);
 }
 
 #[test]

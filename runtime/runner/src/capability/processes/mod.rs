@@ -44,24 +44,12 @@ pub(crate) fn facts(world: &World, group: &GroupId) -> Facts {
     facts
 }
 
-/// The members now, without our own daemons.
+/// The members now.
 pub(crate) fn members(scene: &mut Scene<'_>, bound: &BoundGroup) -> Result<Vec<ProcessId>, Denial> {
     let facts = facts(scene.world, &bound.group);
-    let members = scene.groups.members(&bound.group, &facts).map_err(|error| {
+    scene.groups.members(&bound.group, &facts).map_err(|error| {
         Denial::new(DenialCause::Unavailable, &bound.label, "members", format!("list {}: {error}", bound.group))
-    })?;
-    Ok(members.into_iter().filter(|process| !is_ours(process.pid)).collect())
-}
-
-/// One of our daemons: a program of the directory this one runs from, with our name. (By the kernel's word on the file, not by
-/// `comm`, which a process chooses.)
-pub(crate) fn is_ours(pid: u32) -> bool {
-    let (Ok(own), Ok(exe)) = (std::fs::read_link("/proc/self/exe"), std::fs::read_link(format!("/proc/{pid}/exe")))
-    else {
-        return false;
-    };
-    let named = exe.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"theriac"));
-    exe == own || (named && exe.parent() == own.parent())
+    })
 }
 
 /// A verb of a group.
