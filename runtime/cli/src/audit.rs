@@ -28,7 +28,7 @@ pub enum Command {
     },
     /// Print the host's public key, to be kept on another machine.
     Key,
-    /// Print records in sentences, from the running runner.
+    /// Print records in sentences. Works beside a running daemon and without one; who may not read the journal asks the runner.
     Show {
         /// The first record.
         #[arg(long, default_value_t = 0)]
@@ -129,6 +129,21 @@ fn describe(verified: &Verified) -> String {
 }
 
 fn show(context: &Context, from: u64, limit: usize) -> Result<Exit, Failure> {
+    let journal = context.layout.runner().join("journal");
+    let (entries, finding) =
+        if journal.is_dir() { audit::entries(&journal, from, limit) } else { (ask(context, from, limit)?, None) };
+    let exit = context.show(&entries, |entries| {
+        entries.iter().map(|entry| format!("{:>6}  {}", entry.seq, record::line(entry))).collect()
+    })?;
+    match finding {
+        None => Ok(exit),
+        Some(bad) => Err(Failure::failed(format!("nothing after this can be read: {}", outside(&chain(&bad))))
+            .hint("`theriac audit verify` says how far the ledger is what was signed")),
+    }
+}
+
+/// The same from the running runner.
+fn ask(context: &Context, from: u64, limit: usize) -> Result<Vec<Entry>, Failure> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut next = from;
     while entries.len() < limit {
@@ -145,9 +160,7 @@ fn show(context: &Context, from: u64, limit: usize) -> Result<Exit, Failure> {
         }
     }
     entries.truncate(limit);
-    context.show(&entries, |entries| {
-        entries.iter().map(|entry| format!("{:>6}  {}", entry.seq, record::line(entry))).collect()
-    })
+    Ok(entries)
 }
 
 #[cfg(test)]

@@ -14,18 +14,17 @@ use crate::journal::Journal;
 use crate::log::ReadError;
 
 /// Raised whenever the tables change: an older index is made anew.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// Entries taken over in one transaction.
 const BATCH: usize = 512;
 
 const TABLES: &str = "
     CREATE TABLE meta (format INTEGER NOT NULL, next INTEGER NOT NULL, root BLOB NOT NULL, clean INTEGER NOT NULL);
-    CREATE TABLE entry (seq INTEGER PRIMARY KEY, run TEXT, incident TEXT, kind TEXT NOT NULL);
+    CREATE TABLE entry (seq INTEGER PRIMARY KEY, run TEXT, incident TEXT);
     CREATE INDEX entry_by_run ON entry (run) WHERE run IS NOT NULL;
     CREATE INDEX entry_by_incident ON entry (incident) WHERE incident IS NOT NULL;
     CREATE TABLE run (run TEXT PRIMARY KEY, incident TEXT NOT NULL, reserved INTEGER NOT NULL);
     CREATE INDEX run_by_incident ON run (incident);
-    CREATE TABLE counter (kind TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// The open index.
@@ -152,13 +151,6 @@ impl Index {
         Ok(names.iter().filter_map(|name| RunId::parse(name).ok()).collect())
     }
 
-    /// How many records of each kind there are.
-    pub fn counters(&self) -> Result<Vec<(String, u64)>, IndexError> {
-        let mut statement = self.connection.prepare_cached("SELECT kind, count FROM counter ORDER BY kind")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
     /// Closes it in good order, so that the next start need not make it anew.
     pub fn close(self, journal: &Journal) -> Result<(), IndexError> {
         let head = journal.head();
@@ -184,86 +176,16 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
 }
 
 fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), rusqlite::Error> {
-    let (run, kind) = (entry.record.run().map(RunId::as_str), kind(&entry.record));
+    let run = entry.record.run().map(RunId::as_str);
     if let Record::Reserved { run, proposal } = &entry.record {
         let statement = "INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3)";
         transaction.prepare_cached(statement)?.execute(params![run.as_str(), proposal.incident.as_str(), entry.seq])?;
     }
-    let incident = incident(&entry.record).map(IncidentId::as_str);
+    let incident = entry.record.incident().map(IncidentId::as_str);
     transaction
-        .prepare_cached(
-            "INSERT INTO entry VALUES (?1, ?2, coalesce(?3, (SELECT incident FROM run WHERE run = ?2)), ?4)",
-        )?
-        .execute(params![entry.seq, run, incident, kind])?;
-    transaction
-        .prepare_cached("INSERT INTO counter VALUES (?1, 1) ON CONFLICT (kind) DO UPDATE SET count = count + 1")?
-        .execute([kind])?;
+        .prepare_cached("INSERT INTO entry VALUES (?1, ?2, coalesce(?3, (SELECT incident FROM run WHERE run = ?2)))")?
+        .execute(params![entry.seq, run, incident])?;
     Ok(())
-}
-
-/// The incident a record names by itself; a run's records belong to the incident the run was reserved for.
-const fn incident(record: &Record) -> Option<&IncidentId> {
-    match record {
-        Record::Reserved { proposal, .. } | Record::ProposalRefused { proposal, .. } => Some(&proposal.incident),
-        Record::NotActing { incident, .. } => Some(incident),
-        Record::IncidentEnded { summary } => Some(&summary.incident),
-        Record::Started { .. }
-        | Record::Stopped
-        | Record::Measured { .. }
-        | Record::Planned { .. }
-        | Record::Decided { .. }
-        | Record::Consented { .. }
-        | Record::Declined { .. }
-        | Record::Moved { .. }
-        | Record::Intent { .. }
-        | Record::Done { .. }
-        | Record::Denied { .. }
-        | Record::RemedyLog { .. }
-        | Record::WorkerEnded { .. }
-        | Record::UndoIntent { .. }
-        | Record::UndoDone { .. }
-        | Record::Verified { .. }
-        | Record::CooldownBegan { .. }
-        | Record::BreakerTripped { .. }
-        | Record::BreakerReset { .. }
-        | Record::Held { .. }
-        | Record::Resumed { .. }
-        | Record::RemedyLoaded { .. }
-        | Record::RemedyRefused { .. } => None,
-    }
-}
-
-/// The record's word, as in its JSON.
-const fn kind(record: &Record) -> &'static str {
-    match record {
-        Record::Started { .. } => "started",
-        Record::Stopped => "stopped",
-        Record::Reserved { .. } => "reserved",
-        Record::Measured { .. } => "measured",
-        Record::Planned { .. } => "planned",
-        Record::Decided { .. } => "decided",
-        Record::Consented { .. } => "consented",
-        Record::Declined { .. } => "declined",
-        Record::Moved { .. } => "moved",
-        Record::Intent { .. } => "intent",
-        Record::Done { .. } => "done",
-        Record::Denied { .. } => "denied",
-        Record::RemedyLog { .. } => "remedy-log",
-        Record::WorkerEnded { .. } => "worker-ended",
-        Record::UndoIntent { .. } => "undo-intent",
-        Record::UndoDone { .. } => "undo-done",
-        Record::Verified { .. } => "verified",
-        Record::CooldownBegan { .. } => "cooldown-began",
-        Record::BreakerTripped { .. } => "breaker-tripped",
-        Record::BreakerReset { .. } => "breaker-reset",
-        Record::Held { .. } => "held",
-        Record::Resumed { .. } => "resumed",
-        Record::RemedyLoaded { .. } => "remedy-loaded",
-        Record::RemedyRefused { .. } => "remedy-refused",
-        Record::ProposalRefused { .. } => "proposal-refused",
-        Record::NotActing { .. } => "not-acting",
-        Record::IncidentEnded { .. } => "incident-ended",
-    }
 }
 
 #[cfg(test)]

@@ -257,7 +257,7 @@ fn open_ledger(options: LedgerOptions) -> Result<(Checkpoints, Vec<Checkpoint>, 
     Ok((checkpoints, signed, every.max(1)))
 }
 
-fn decode(seq: u64, payload: &[u8]) -> Result<Entry, Damage> {
+pub(crate) fn decode(seq: u64, payload: &[u8]) -> Result<Entry, Damage> {
     match serde_json::from_slice::<Entry>(payload) {
         Ok(entry) if entry.seq == seq => Ok(entry),
         Ok(entry) => Err(Damage::OutOfPlace { found: entry.seq }),

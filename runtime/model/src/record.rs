@@ -96,6 +96,38 @@ pub enum Record {
 }
 
 impl Record {
+    /// The incident it names by itself; a run's records belong to the incident the run was reserved for.
+    pub const fn incident(&self) -> Option<&IncidentId> {
+        match self {
+            Self::Reserved { proposal, .. } | Self::ProposalRefused { proposal, .. } => Some(&proposal.incident),
+            Self::NotActing { incident, .. } => Some(incident),
+            Self::IncidentEnded { summary } => Some(&summary.incident),
+            Self::Started { .. }
+            | Self::Stopped
+            | Self::Measured { .. }
+            | Self::Planned { .. }
+            | Self::Decided { .. }
+            | Self::Consented { .. }
+            | Self::Declined { .. }
+            | Self::Moved { .. }
+            | Self::Intent { .. }
+            | Self::Done { .. }
+            | Self::Denied { .. }
+            | Self::RemedyLog { .. }
+            | Self::WorkerEnded { .. }
+            | Self::UndoIntent { .. }
+            | Self::UndoDone { .. }
+            | Self::Verified { .. }
+            | Self::CooldownBegan { .. }
+            | Self::BreakerTripped { .. }
+            | Self::BreakerReset { .. }
+            | Self::Held { .. }
+            | Self::Resumed { .. }
+            | Self::RemedyLoaded { .. }
+            | Self::RemedyRefused { .. } => None,
+        }
+    }
+
     /// The run it belongs to.
     pub const fn run(&self) -> Option<&RunId> {
         match self {

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use theriac_model::id::Digest;
+use theriac_model::record::Entry;
 
 use super::checkpoint::{Checkpoint, VerifierKey};
 use super::history::{Follower, Mismatch};
 use super::{keeper, tree};
 use crate::disk::Directory;
+use crate::journal::decode;
 use crate::segment::scan::{Place, scan};
 use crate::segment::{BadRecord, Damage, OpenError, Tail, file_name};
 
@@ -142,6 +144,28 @@ pub fn verify(journal: &Path, ledger: &Path, key: &VerifierKey, options: Options
     let (tail, finding) = conclude(scanned, walk, journal);
     // A bad record says more than a bad checkpoint.
     Report { records, root, checkpoints: count, sealed, tail, finding: finding.or(trouble) }
+}
+
+/// At most `limit` entries from position `from` on, and what is wrong where the journal can't be read any further. Compares
+/// nothing with any signature: that is [`verify`]'s business.
+pub fn entries(journal: &Path, from: u64, limit: usize) -> (Vec<Entry>, Option<Finding>) {
+    let mut entries = Vec::new();
+    let scanned = Directory::open_to_read(journal).map_err(OpenError::from).and_then(|disk| {
+        scan(&disk, &mut |seq, payload, _| {
+            if seq >= from && entries.len() < limit {
+                entries.push(decode(seq, payload)?);
+            }
+            Ok(())
+        })
+    });
+    let finding = match scanned {
+        Ok(_) => None,
+        // What was asked for lies before it.
+        Err(_) if entries.len() >= limit => None,
+        Err(OpenError::Damaged(record)) => Some(Finding::Record(record)),
+        Err(error) => Some(Finding::Journal(error)),
+    };
+    (entries, finding)
 }
 
 fn conclude(scanned: Result<(u64, Tail), OpenError>, walk: Walk, journal: &Path) -> (Option<Tail>, Option<Finding>) {

@@ -85,6 +85,25 @@ fn it_runs_beside_a_daemon_that_holds_the_lock() {
 }
 
 #[test]
+fn entries_are_read_without_the_daemon_and_beside_it_up_to_the_first_bad_one() {
+    let state = tempfile::tempdir().unwrap();
+    lines(state.path(), 25);
+    let read = |from, limit| {
+        let (entries, finding) = entries(&state.path().join("journal"), from, limit);
+        (entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), finding)
+    };
+    assert!(matches!(read(23, 10), (seqs, None) if seqs == [23, 24]));
+    let daemon = open(state.path()).unwrap();
+    assert!(matches!(read(3, 2), (seqs, None) if seqs == [3, 4]));
+    drop(daemon);
+    rewrite(state.path(), |all| all[20] = b"{}".to_vec());
+    let (seqs, finding) = read(18, 100);
+    assert_eq!(seqs, [18, 19]);
+    assert!(finding.unwrap().to_string().contains("record 20"));
+    assert!(matches!(read(18, 2), (seqs, None) if seqs == [18, 19]), "what was asked for lies before it");
+}
+
+#[test]
 fn one_edited_byte_is_named_with_file_offset_and_record() {
     let state = tempfile::tempdir().unwrap();
     lines(state.path(), 25);
