@@ -182,20 +182,11 @@ struct Table;
 
 fn unit(active: ActiveState, invocation: &str) -> UnitState {
     UnitState {
-        name: UnitName::parse("web").unwrap(),
         active,
         sub: "failed".to_owned(),
         result: "exit-code".to_owned(),
         invocation: invocation.to_owned(),
-        main_pid: 0,
-        main_start: 0,
-        restarts: 0,
-        since_ms: 1000,
-        will_restart: false,
-        stopped_on_purpose: false,
-        needs_reload: false,
-        cgroup: String::new(),
-        pids: Vec::new(),
+        ..UnitState::running(UnitName::parse("web").unwrap())
     }
 }
 

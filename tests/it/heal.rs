@@ -2,37 +2,42 @@
 
 use rustix::process::Signal;
 use theriac_model::effect::Outcome;
-use theriac_model::record::Record;
+use theriac_model::record::{Proposal, Record};
 use theriac_model::run::RunState;
 use theriac_model::verdict::{Phase, Verdict};
 use theriac_protocol::runner::RunnerAnswer;
 
 use crate::host::{Host, Service, Setup, playbook, proposal};
 
-fn web() -> Service {
-    Service::new("web")
+/// A host with one service that is up, and a playbook of one rung for it: `service-recover` with that step.
+struct Served {
+    host: Host,
+    web: Service,
+    proposal: Proposal,
 }
 
-fn quick(step: &str) -> String {
-    format!(
+fn served(kind: &str, step: &str) -> Served {
+    let rung = format!(
         "  - remedy: service-recover\n    params: {{ step: {step} }}\n    level: 1\n    healed_within: 10s\n    stable_for: 500ms\n"
-    )
+    );
+    let web = Service::new("web");
+    let host = Host::start(&Setup {
+        services: vec![web.clone()],
+        remedies: vec!["service-recover"],
+        playbooks: vec![("test.yaml", playbook("test", kind, "unit:web", &rung))],
+        ..Setup::default()
+    });
+    Host::wait_for_status(&web, "200");
+    Served { host, web, proposal: proposal("i-1", kind, "unit:web", "test", "service-recover") }
 }
 
 #[test]
 fn a_killed_service_is_started_again_and_the_run_is_committed() {
-    let web = web();
-    let host = Host::start(&Setup {
-        services: vec![web.clone()],
-        remedies: vec!["service-recover"],
-        playbooks: vec![("crash.yaml", playbook("test-crash", "service-crash", "unit:web", &quick("start")))],
-        ..Setup::default()
-    });
-    Host::wait_for_status(&web, "200");
+    let Served { host, web, proposal } = served("service-crash", "start");
     let before = host.main_pid("web");
     host.signal("web", Signal::KILL);
 
-    let run = host.heal(&proposal("i-1", "service-crash", "unit:web", "test-crash", "service-recover"));
+    let run = host.heal(&proposal);
 
     assert_eq!(run.state, RunState::Committed, "{run:?}\n{}", host.log("theriac-runner"));
     assert!(run.healed.is_some() && run.stable.is_some());
@@ -45,17 +50,10 @@ fn a_killed_service_is_started_again_and_the_run_is_committed() {
 
 #[test]
 fn a_hung_service_is_restarted() {
-    let web = web();
-    let host = Host::start(&Setup {
-        services: vec![web.clone()],
-        remedies: vec!["service-recover"],
-        playbooks: vec![("hang.yaml", playbook("test-hang", "service-unhealthy", "unit:web", &quick("restart")))],
-        ..Setup::default()
-    });
-    Host::wait_for_status(&web, "200");
+    let Served { host, proposal, .. } = served("service-unhealthy", "restart");
     host.signal("web", Signal::STOP);
 
-    let run = host.heal(&proposal("i-1", "service-unhealthy", "unit:web", "test-hang", "service-recover"));
+    let run = host.heal(&proposal);
 
     assert_eq!(run.state, RunState::Committed, "{run:?}");
     assert!(
@@ -67,16 +65,9 @@ fn a_hung_service_is_restarted() {
 
 #[test]
 fn a_fault_that_is_not_there_is_not_treated_whatever_the_agent_says() {
-    let web = web();
-    let host = Host::start(&Setup {
-        services: vec![web.clone()],
-        remedies: vec!["service-recover"],
-        playbooks: vec![("crash.yaml", playbook("test-crash", "service-crash", "unit:web", &quick("start")))],
-        ..Setup::default()
-    });
-    Host::wait_for_status(&web, "200");
+    let Served { host, proposal, .. } = served("service-crash", "start");
 
-    let run = host.heal(&proposal("i-1", "service-crash", "unit:web", "test-crash", "service-recover"));
+    let run = host.heal(&proposal);
 
     assert_eq!(run.state, RunState::Superseded, "{run:?}");
     assert!(!host.records().iter().any(|r| matches!(r, Record::Intent { .. })));
@@ -84,15 +75,8 @@ fn a_fault_that_is_not_there_is_not_treated_whatever_the_agent_says() {
 
 #[test]
 fn what_the_catalog_does_not_offer_is_refused_with_its_rule() {
-    let web = web();
-    let host = Host::start(&Setup {
-        services: vec![web],
-        remedies: vec!["service-recover"],
-        playbooks: vec![("crash.yaml", playbook("test-crash", "service-crash", "unit:web", &quick("start")))],
-        ..Setup::default()
-    });
-    let good = proposal("i-1", "service-crash", "unit:web", "test-crash", "service-recover");
-    let rule = |change: &dyn Fn(&mut theriac_model::record::Proposal)| {
+    let Served { host, proposal: good, .. } = served("service-crash", "start");
+    let rule = |change: &dyn Fn(&mut Proposal)| {
         let mut proposal = good.clone();
         change(&mut proposal);
         match host.propose(&proposal) {

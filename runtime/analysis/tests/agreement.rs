@@ -7,7 +7,6 @@ use theriac_analysis::detect::{Detector, RuleSet};
 use theriac_model::catalog::{TargetSpec, Thresholds};
 use theriac_model::fault::FaultKind;
 use theriac_model::health::HealthAnswer;
-use theriac_model::id::UnitName;
 use theriac_model::target::Target;
 use theriac_model::time::{Span, Timestamp};
 use theriac_model::unit::{ActiveState, UnitState};
@@ -32,7 +31,7 @@ impl World {
             TargetSpec { target: target.clone(), traffic_share: None, health: Vec::new(), thresholds, backend: None };
         let mut facts = Facts::default();
         if let Target::Unit(name) = &target {
-            facts.units.insert(name.clone(), unit(name.clone()));
+            facts.units.insert(name.clone(), UnitState::running(name.clone()));
         }
         Self {
             detector: Detector::new(RuleSet::defaults().unwrap(), std::slice::from_ref(&spec)),
@@ -64,25 +63,6 @@ impl World {
         let measured = precondition(kind, &self.target, &self.sampler, &self.facts, self.now).unwrap();
         assert_eq!(self.fired.contains(&kind), wanted, "the rule for {kind}; fired: {:?}", self.fired);
         assert_eq!(measured.present, Some(wanted), "the runner's condition for {kind}: {}", measured.summary);
-    }
-}
-
-fn unit(name: UnitName) -> UnitState {
-    UnitState {
-        name,
-        active: ActiveState::Active,
-        sub: "running".into(),
-        result: "success".into(),
-        invocation: "a".repeat(32),
-        main_pid: 0,
-        main_start: 0,
-        restarts: 0,
-        since_ms: 0,
-        will_restart: false,
-        stopped_on_purpose: false,
-        needs_reload: false,
-        cgroup: String::new(),
-        pids: Vec::new(),
     }
 }
 

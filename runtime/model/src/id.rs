@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a text is not a name of the wanted sort.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not a {what}: {rule}", text.escape_debug())]
+#[error("`{}` is not {} {what}: {rule}", text.escape_debug(), article(what))]
 pub struct NameError {
     what: &'static str,
     text: String,
@@ -19,6 +19,11 @@ impl NameError {
         // A hostile name may be megabytes long; the sentence about it may not.
         Self { what, text: text.chars().take(80).collect(), rule }
     }
+}
+
+/// Of our own names for things; none of them begins with a vowel that is spoken as a consonant but `unit`.
+fn article(what: &str) -> &'static str {
+    if what.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }
 }
 
 /// Defines a string newtype that only its rule lets through, in code and in serde alike.

@@ -69,6 +69,26 @@ pub struct UnitState {
 }
 
 impl UnitState {
+    /// A unit that runs, and of which nothing else is known: where a state is put together by hand.
+    pub fn running(name: UnitName) -> Self {
+        Self {
+            name,
+            active: ActiveState::Active,
+            sub: "running".to_owned(),
+            result: "success".to_owned(),
+            invocation: String::new(),
+            main_pid: 0,
+            main_start: 0,
+            restarts: 0,
+            since_ms: 0,
+            will_restart: false,
+            stopped_on_purpose: false,
+            needs_reload: false,
+            cgroup: String::new(),
+            pids: Vec::new(),
+        }
+    }
+
     /// Up, or reloading (which serves as before).
     pub const fn is_up(&self) -> bool {
         matches!(self.active, ActiveState::Active | ActiveState::Reloading)

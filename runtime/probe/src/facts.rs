@@ -94,20 +94,9 @@ pub(crate) mod tests {
     /// A unit that is up.
     pub(crate) fn unit(name: &str) -> UnitState {
         UnitState {
-            name: UnitName::parse(name).unwrap(),
-            active: ActiveState::Active,
-            sub: "running".into(),
-            result: "success".into(),
             invocation: "0123456789abcdef0123456789abcdef".into(),
-            main_pid: 0,
-            main_start: 0,
-            restarts: 0,
             since_ms: 1_000,
-            will_restart: false,
-            stopped_on_purpose: false,
-            needs_reload: false,
-            cgroup: String::new(),
-            pids: Vec::new(),
+            ..UnitState::running(UnitName::parse(name).unwrap())
         }
     }
 

@@ -28,22 +28,7 @@ fn incident(kind: FaultKind) -> Incident {
 }
 
 fn unit(active: ActiveState, result: &str) -> UnitState {
-    UnitState {
-        name: UnitName::parse("web.service").unwrap(),
-        active,
-        sub: "x".into(),
-        result: result.into(),
-        invocation: String::new(),
-        main_pid: 0,
-        main_start: 0,
-        restarts: 0,
-        since_ms: 0,
-        will_restart: false,
-        stopped_on_purpose: false,
-        needs_reload: false,
-        cgroup: String::new(),
-        pids: Vec::new(),
-    }
+    UnitState { active, result: result.into(), ..UnitState::running(UnitName::parse("web.service").unwrap()) }
 }
 
 fn diagnose(kind: FaultKind, unit: UnitState, logs: &[&str], change: impl Fn(&mut Context)) -> Diagnosis {

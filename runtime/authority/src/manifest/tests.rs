@@ -280,7 +280,7 @@ fn what_can_never_be_granted_is_refused() {
         "\"/var/log\"",
         "\"/var/log/../lib\"",
         &expect![
-            "line 16: `grants.files.logs.dir`: `/var/log/../lib` is not a absolute path: start with `/`, without `.`, `..`, `//` or a slash at the end"
+            "line 16: `grants.files.logs.dir`: `/var/log/../lib` is not an absolute path: start with `/`, without `.`, `..`, `//`, control characters or a slash at the end"
         ],
     );
     check(

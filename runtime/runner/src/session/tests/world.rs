@@ -64,20 +64,11 @@ pub(super) struct Units {
 impl Units {
     fn new() -> Self {
         let state = UnitState {
-            name: UnitName::parse("web").unwrap(),
             active: ActiveState::Failed,
             sub: "failed".into(),
             result: "exit-code".into(),
             invocation: "i1".into(),
-            main_pid: 0,
-            main_start: 0,
-            restarts: 0,
-            since_ms: 1000,
-            will_restart: false,
-            stopped_on_purpose: false,
-            needs_reload: false,
-            cgroup: String::new(),
-            pids: Vec::new(),
+            ..UnitState::running(UnitName::parse("web").unwrap())
         };
         Self { state: Mutex::new(state), quota: Mutex::new(Property::CpuQuota(None)), job_fails: Mutex::new(false) }
     }
