@@ -14,7 +14,7 @@ use theriac_model::unit::UnitState;
 
 use crate::facts::{self, Facts};
 use crate::fs;
-use crate::group::{Groups, Reading, monotonic_ns};
+use crate::group::{Groups, Reading, Spared, monotonic_ns};
 use crate::proc::{self, CpuTimes, Reader};
 
 /// Readings kept per series: ten minutes at one a second, 9.6 KB.
@@ -128,19 +128,16 @@ impl Sampler {
             cpus: counters.map_or(1, |counters| counters.cpu.cpus),
             oom_killed: before.zip(counters).is_some_and(|(before, now)| now.oom_kills > before.oom_kills),
         };
+        let mut spared = None;
         for spec in specs.iter() {
             match &spec.target {
                 Target::Mount(path) => sample_mount(path.as_path(), &spec.target, &mut tick),
                 Target::Unit(name) => {
                     let Some(state) = facts.units.get(name) else { continue };
                     let counters = units.entry(name.clone()).or_default();
-                    sample_unit(
-                        Unit { name, state, target: &spec.target },
-                        counters,
-                        groups,
-                        (facts, machine),
-                        &mut tick,
-                    );
+                    let spared = spared.get_or_insert_with(|| groups.spared());
+                    let unit = Unit { name, state, target: &spec.target };
+                    sample_unit(unit, counters, (groups, spared), (facts, machine), &mut tick);
                 }
                 Target::Certificate(_) | Target::Pool(_) | Target::Container(_) | Target::Host => {}
             }
@@ -254,7 +251,7 @@ fn sample_mount(path: &std::path::Path, target: &Target, tick: &mut Tick<'_>) {
 fn sample_unit(
     unit: Unit<'_>,
     counters: &mut UnitCounters,
-    groups: &mut Groups,
+    (groups, spared): (&mut Groups, &Spared),
     (facts, machine): (&Facts, Machine),
     tick: &mut Tick<'_>,
 ) {
@@ -268,7 +265,7 @@ fn sample_unit(
             tick.push(sample);
         }
     }
-    if let Ok(reading) = groups.read(&GroupId::Unit(unit.name.clone()), facts) {
+    if let Ok(reading) = groups.read_sparing(spared, &GroupId::Unit(unit.name.clone()), facts) {
         if let Some(millicores) = counters.reading.as_ref().and_then(|earlier| reading.millicores_since(earlier)) {
             tick.add(unit.target, Metric::UnitCpu, Some(f64::from(millicores)));
             let share = f64::from(millicores) / f64::from(machine.cpus);

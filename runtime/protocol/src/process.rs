@@ -55,3 +55,23 @@ pub fn die_with_parent() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     Ok(())
 }
+
+/// The C library's heap is then as large as what is in it. Call it first of all.
+///
+/// One arena for all threads: each has one of its own otherwise, with pages that no other can use. And every large block is mapped
+/// by itself: by default the first that is given back raises the limit to its size, so that the 8 MiB into which a start reads a
+/// segment of the journal would stay for as long as the process lives.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "mallopt has no safe wrapper")]
+pub fn keep_heap_small() {
+    const LARGE: libc::c_int = 128 << 10;
+    for (parameter, value) in [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
+    {
+        // SAFETY: takes two numbers. What it does not know it leaves as it was, and so do we.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// Other C libraries keep no arenas.
+#[cfg(not(target_env = "gnu"))]
+pub const fn keep_heap_small() {}

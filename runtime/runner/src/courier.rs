@@ -2,15 +2,18 @@
 //! socket). The answer is the courier's word; a courier that is gone is an answer, too: *not measured*, never *healthy*.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use theriac_model::health::{HealthAnswer, HealthCheck};
 use theriac_protocol::courier::{CourierAnswer, CourierRequest};
 
-use crate::exchange::{ExchangeError, Neighbour, chain};
+use crate::exchange::{ExchangeError, Line, Neighbour, chain};
 
 /// What the courier may take on top of the check's own timeout, before it counts as gone.
 const GRACE: Duration = Duration::from_secs(1);
+/// Connections that wait for the next check: one for each of the observer's threads.
+const MAX_IDLE: usize = 4;
 
 /// Why a check was not made. It says nothing about the service.
 #[derive(Debug, thiserror::Error)]
@@ -23,36 +26,115 @@ pub enum CheckError {
     Refused { reason: String },
 }
 
-/// Health checks through the courier.
-#[derive(Debug, Clone)]
+/// Health checks through the courier. Asked each second for as long as the host runs, they keep their connections.
+#[derive(Debug)]
 pub struct NetCourier {
     neighbour: Neighbour,
+    idle: Mutex<Vec<Line>>,
 }
 
 impl NetCourier {
     /// The courier at this socket.
     pub fn new(socket: &Path, epoch: u64) -> Self {
-        Self { neighbour: Neighbour::new(socket, epoch) }
+        Self { neighbour: Neighbour::new(socket, epoch), idle: Mutex::default() }
     }
 
     /// The courier runs as this user.
     #[must_use]
     pub fn run_by(self, uid: u32) -> Self {
-        Self { neighbour: self.neighbour.run_by(uid) }
+        Self { neighbour: self.neighbour.run_by(uid), ..self }
     }
 
     /// Makes the check once; ends within the check's timeout and a second.
     pub fn check(&self, check: &HealthCheck) -> Result<HealthAnswer, CheckError> {
-        let hello = CourierRequest::Hello { version: env!("CARGO_PKG_VERSION").to_owned() };
-        let (mut line, greeting) = self.neighbour.connect::<_, CourierAnswer>(hello)?;
-        if let CourierAnswer::Refused(reason) = greeting {
-            return Err(CheckError::Refused { reason });
+        let used = self.idle().pop();
+        if let Some(line) = used {
+            match self.ask(line, check) {
+                // The courier was restarted since, or has closed it. A check changes nothing, so it may be asked again.
+                Err(CheckError::Courier(ExchangeError::Frame(_))) => {}
+                asked @ (Ok(_) | Err(CheckError::Courier(_) | CheckError::Refused { .. })) => return asked,
+            }
         }
+        self.ask(self.greeted()?, check)
+    }
+
+    fn greeted(&self) -> Result<Line, CheckError> {
+        let hello = CourierRequest::Hello { version: env!("CARGO_PKG_VERSION").to_owned() };
+        let (line, greeting) = self.neighbour.connect::<_, CourierAnswer>(hello)?;
+        match greeting {
+            CourierAnswer::Hello { .. } => Ok(line),
+            CourierAnswer::Refused(reason) => Err(CheckError::Refused { reason }),
+            CourierAnswer::Checked(_) => Err(ExchangeError::Unexpected.into()),
+        }
+    }
+
+    /// A connection that answered is kept. One that did not in time is not: its answer may still come, and be taken for another's.
+    fn ask(&self, mut line: Line, check: &HealthCheck) -> Result<HealthAnswer, CheckError> {
         let timeout = check.timeout().duration() + GRACE;
-        match line.ask(2, CourierRequest::Check(check.clone()), timeout)? {
+        let answer = line.ask(2, CourierRequest::Check(check.clone()), timeout)?;
+        let mut idle = self.idle();
+        if idle.len() < MAX_IDLE {
+            idle.push(line);
+        }
+        drop(idle);
+        match answer {
             CourierAnswer::Checked(answer) => Ok(answer),
             CourierAnswer::Refused(reason) => Err(CheckError::Refused { reason }),
             CourierAnswer::Hello { .. } => Err(ExchangeError::Unexpected.into()),
         }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Line>> {
+        // Nothing under the lock can panic half-way.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::sync::mpsc;
+
+    use theriac_model::time::Span;
+    use theriac_protocol::frame::{self, Frame};
+
+    use super::*;
+
+    /// Greets, answers that many checks, and hangs up. Says which connection each check came by.
+    fn courier(listener: UnixListener, checks: usize, seen: mpsc::Sender<usize>) {
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                converse(&mut stream.unwrap(), checks, number, &seen);
+            }
+        });
+    }
+
+    fn converse(stream: &mut UnixStream, checks: usize, number: usize, seen: &mpsc::Sender<usize>) {
+        for turn in 0..=checks {
+            let Ok(Frame { id, message, .. }) = frame::read::<CourierRequest>(stream) else { return };
+            let message = match message {
+                CourierRequest::Hello { version } => CourierAnswer::Hello { version },
+                CourierRequest::Check(_) => {
+                    seen.send(number).unwrap();
+                    let detail = format!("turn {turn}");
+                    CourierAnswer::Checked(HealthAnswer { ok: true, latency_ms: 1, detail })
+                }
+            };
+            frame::write(stream, &Frame { epoch: 1, id, message }).unwrap();
+        }
+    }
+
+    #[test]
+    fn checks_share_a_connection_and_one_that_was_closed_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.sock");
+        let (tell, seen) = mpsc::channel();
+        courier(UnixListener::bind(&path).unwrap(), 2, tell);
+        let net = NetCourier::new(&path, 1);
+        let check = HealthCheck::Tcp { address: "127.0.0.1:1".parse().unwrap(), timeout: Span::from_millis(500) };
+        for _ in 0..5 {
+            assert!(net.check(&check).unwrap().ok);
+        }
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 0, 1, 1, 2]);
     }
 }

@@ -1,9 +1,10 @@
 //! One question to a neighbour process over its Unix socket, within a deadline.
 //!
-//! Each question has a connection of its own: it costs some 50 µs, and there is no broken connection to notice, no lock to hold
-//! while a stop takes 90 s, and no answer that could be taken for another question's.
+//! Each verb has a connection of its own: it costs some 50 µs, and there is no broken connection to notice, no lock to hold
+//! while a stop takes 90 s, and no answer that could be taken for another question's. Health checks alone, asked each second, are
+//! worth keeping one for.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use theriac_protocol::peer;
 
 /// Neighbours answer a greeting at once or not at all.
 const GREETING: Duration = Duration::from_secs(2);
+/// A health answer or the state of a service or two is taken in with one read; what is longer passes the buffer by.
+const ANSWER: usize = 1 << 10;
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +74,8 @@ impl Neighbour {
         if listener.uid != 0 && listener.uid != own && Some(listener.uid) != self.uid {
             return Err(ExchangeError::Stranger { path: path(), uid: listener.uid });
         }
-        let mut line = Line { stream, epoch: self.epoch, deadline: None };
+        let timed = Timed { stream, deadline: None };
+        let mut line = Line { stream: BufReader::with_capacity(ANSWER, timed), epoch: self.epoch };
         let answer = line.ask(1, hello, GREETING)?;
         Ok((line, answer))
     }
@@ -80,9 +84,8 @@ impl Neighbour {
 /// An open connection whose reads and writes all end at one deadline.
 #[derive(Debug)]
 pub(crate) struct Line {
-    stream: UnixStream,
+    stream: BufReader<Timed>,
     epoch: u64,
-    deadline: Option<Instant>,
 }
 
 impl Line {
@@ -93,11 +96,12 @@ impl Line {
         question: Q,
         timeout: Duration,
     ) -> Result<A, ExchangeError> {
-        self.deadline = Some(Instant::now() + timeout);
         let frame = Frame { epoch: self.epoch, id, message: question };
-        frame::write(self, &frame).map_err(classify)?;
+        let timed = self.stream.get_mut();
+        timed.deadline = Some(Instant::now() + timeout);
+        frame::write(timed, &frame).map_err(classify)?;
         loop {
-            let answer: Frame<A> = frame::read(self).map_err(classify)?;
+            let answer: Frame<A> = frame::read(&mut self.stream).map_err(classify)?;
             if answer.id == id {
                 return Ok(answer.message);
             }
@@ -106,10 +110,18 @@ impl Line {
 
     /// The next event, however long it takes.
     pub(crate) fn next_event<A: DeserializeOwned>(&mut self) -> Result<A, ExchangeError> {
-        self.deadline = None;
-        frame::read(self).map(|frame: Frame<A>| frame.message).map_err(classify)
+        self.stream.get_mut().deadline = None;
+        frame::read(&mut self.stream).map(|frame: Frame<A>| frame.message).map_err(classify)
     }
+}
 
+#[derive(Debug)]
+struct Timed {
+    stream: UnixStream,
+    deadline: Option<Instant>,
+}
+
+impl Timed {
     fn left(&self) -> io::Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -118,14 +130,14 @@ impl Line {
     }
 }
 
-impl Read for Line {
+impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(self.left()?)?;
         self.stream.read(buffer)
     }
 }
 
-impl Write for Line {
+impl Write for Timed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(self.left()?)?;
         self.stream.write(bytes)

@@ -178,7 +178,11 @@ impl Observer {
     }
 
     fn read_unit(&self, name: &UnitName) {
-        match self.units.state(name) {
+        self.take_unit(name, self.units.state(name));
+    }
+
+    fn take_unit(&self, name: &UnitName, answer: Result<UnitState, UnitError>) {
+        match answer {
             Ok(state) => self.keep_unit(name, state),
             // A unit that is not there has no state; one that can't be read keeps none either: "unknown" beats "as before".
             Err(
@@ -219,8 +223,8 @@ impl Observer {
         let names: Vec<UnitName> = self.specs.iter().filter_map(|spec| unit_of(&spec.target)).collect();
         while !self.stop.load(Ordering::SeqCst) {
             let began = Instant::now();
-            for name in &names {
-                self.read_unit(name);
+            for (name, answer) in self.units.states(&names) {
+                self.take_unit(&name, answer);
             }
             {
                 let mut inner = self.lock();

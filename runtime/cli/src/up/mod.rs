@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use theriac_authority::host::{HostConfig, Uids};
 use theriac_protocol::layout::{Layout, Socket};
-use theriac_protocol::process::may_become;
+use theriac_protocol::process::{keep_heap_small, may_become};
 use theriac_runner::rules::Rules;
 
 use crate::context::Context;
@@ -33,6 +33,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs until it is told to stop.
 pub fn run(context: &Context) -> Result<Exit, Failure> {
+    keep_heap_small();
     let layout = absolute(&context.layout)?;
     // Not the policies: the runner reads them, and they would stay in this process' memory for nothing.
     let host = Rules::read_host(&layout)

@@ -6,10 +6,12 @@ mod kernel_file;
 pub mod supervised;
 pub mod systemd;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use theriac_model::id::UnitName;
-use theriac_model::unit::{KillWhom, Property, Signal, UnitState};
+use theriac_model::unit::{Backend, KillWhom, Property, Signal, UnitState};
 
 /// Most lines of a log in one answer, and most bytes of them.
 const MAX_LINES: u32 = 200;
@@ -19,6 +21,10 @@ const MAX_LOG: usize = 64 << 10;
 pub trait ServiceManager: Send + Sync {
     /// The unit's state now. Aliases answer with the canonical name.
     fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError>;
+    /// The states of several units now, in their order. A manager that tells all of them in one answer does so here.
+    fn states(&self, units: &[UnitName]) -> Vec<Result<UnitState, UnitError>> {
+        units.iter().map(|unit| self.state(unit)).collect()
+    }
     /// Starts it and waits for the job.
     fn start(&self, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError>;
     /// Stops it and waits for the job.
@@ -98,11 +104,11 @@ impl UnitError {
 #[derive(Clone, Default)]
 pub struct Managers {
     /// systemd, where it runs.
-    pub systemd: Option<std::sync::Arc<dyn ServiceManager>>,
+    pub systemd: Option<Arc<dyn ServiceManager>>,
     /// The launcher, where it runs.
-    pub supervised: Option<std::sync::Arc<dyn ServiceManager>>,
+    pub supervised: Option<Arc<dyn ServiceManager>>,
     /// By root's configuration.
-    pub backends: std::collections::BTreeMap<UnitName, theriac_model::unit::Backend>,
+    pub backends: BTreeMap<UnitName, Backend>,
 }
 
 impl std::fmt::Debug for Managers {
@@ -114,11 +120,30 @@ impl std::fmt::Debug for Managers {
 impl Managers {
     /// The state of a listed unit.
     pub fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
-        let missing = || UnitError::NoSuchUnit { unit: unit.clone() };
-        let manager = match self.backends.get(unit).ok_or_else(missing)? {
-            theriac_model::unit::Backend::Systemd => self.systemd.as_ref(),
-            theriac_model::unit::Backend::Supervised => self.supervised.as_ref(),
-        };
-        manager.ok_or_else(missing)?.state(unit)
+        self.of(unit).ok_or_else(|| UnitError::NoSuchUnit { unit: unit.clone() })?.state(unit)
+    }
+
+    /// The states of listed units, asked for in as few questions as their managers allow. Those of each manager stay in order.
+    pub fn states(&self, units: &[UnitName]) -> Vec<(UnitName, Result<UnitState, UnitError>)> {
+        let mut states = Vec::with_capacity(units.len());
+        for backend in [Backend::Systemd, Backend::Supervised] {
+            let of_backend = |unit: &&UnitName| self.backends.get(*unit) == Some(&backend);
+            let units: Vec<UnitName> = units.iter().filter(of_backend).cloned().collect();
+            let Some(manager) = self.manager(backend).filter(|_| !units.is_empty()) else { continue };
+            let answers = manager.states(&units);
+            states.extend(units.into_iter().zip(answers));
+        }
+        states
+    }
+
+    fn of(&self, unit: &UnitName) -> Option<&Arc<dyn ServiceManager>> {
+        self.manager(*self.backends.get(unit)?)
+    }
+
+    const fn manager(&self, backend: Backend) -> Option<&Arc<dyn ServiceManager>> {
+        match backend {
+            Backend::Systemd => self.systemd.as_ref(),
+            Backend::Supervised => self.supervised.as_ref(),
+        }
     }
 }

@@ -141,6 +141,19 @@ impl ServiceManager for Supervised {
         self.unit("status", unit, LauncherRequest::Unit { name: unit.clone() })
     }
 
+    /// One question for all: the launcher looks through all its processes for each answer, whether it tells one service or every.
+    fn states(&self, units: &[UnitName]) -> Vec<Result<UnitState, UnitError>> {
+        let all = self.units();
+        let of = |unit: &UnitName| match &all {
+            Ok(all) => {
+                let found = all.iter().find(|state| state.name == *unit).cloned();
+                found.ok_or_else(|| UnitError::NoSuchUnit { unit: unit.clone() })
+            }
+            Err(error) => Err(UnitError::Connection { reason: chain(error) }),
+        };
+        units.iter().map(of).collect()
+    }
+
     fn start(&self, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError> {
         self.unit_within("start", unit, LauncherRequest::Start { name: unit.clone() }, timeout)
     }
