@@ -48,8 +48,8 @@ impl Launcher {
             .spawn()
             .unwrap();
         let mut said = [0; 64];
-        let length = ready.recv(&mut said).expect("it gets ready");
-        assert!(said[..length].starts_with(b"READY=1"));
+        ready.recv(&mut said).unwrap();
+        assert!(said.starts_with(b"READY=1"));
         child
     }
 
