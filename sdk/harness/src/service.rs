@@ -35,7 +35,7 @@ pub(crate) struct Service {
     courier: Option<Daemon>,
     pub(crate) name: UnitName,
     pub(crate) manager: Arc<Supervised>,
-    pub(crate) net: Option<NetCourier>,
+    pub(crate) net: Option<Arc<NetCourier>>,
     pub(crate) port: u16,
     health: bool,
 }
@@ -75,7 +75,7 @@ impl Service {
             None
         };
         let manager = Arc::new(Supervised::new(&layout.socket(Socket::Launcher), EPOCH));
-        let net = unit.health.then(|| NetCourier::new(&layout.socket(Socket::CourierNet), EPOCH));
+        let net = unit.health.then(|| Arc::new(NetCourier::new(&layout.socket(Socket::CourierNet), EPOCH)));
         let service = Self { launcher, courier, name, manager, net, port, health: unit.health };
         service.wait_for("the unit to come up", |service| service.is_up() && service.listens())?;
         if service.courier.is_some() {

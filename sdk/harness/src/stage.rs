@@ -163,7 +163,7 @@ fn world(
 /// A clock that is ahead, and the courier. Series are not sampled: a scenario gives its numbers itself.
 #[derive(Debug)]
 struct Ears {
-    net: Option<NetCourier>,
+    net: Option<Arc<NetCourier>>,
     ahead: Duration,
 }
 
