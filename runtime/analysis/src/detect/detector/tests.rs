@@ -129,7 +129,7 @@ fn a_leak_is_found_before_the_limit_by_its_pace() {
         let spec = TargetSpec { target, traffic_share: None, health: Vec::new(), thresholds: limited, backend: None };
         let mut detector = Detector::new(RuleSet::defaults().unwrap(), &[spec]);
         let readings: Vec<_> =
-            (0..30).map(|second| (second, Metric::UnitMemory, from + step * f64::from(second as u32))).collect();
+            (0..30).map(|second| (second, Metric::UnitMemory, from + step * second as f64)).collect();
         play(&mut detector, "unit:web.service", &readings)
     };
     assert_eq!(said(905.0, 3.0), ["15 memory-growing begins"], "it is at 950 of 1000");
