@@ -1,7 +1,7 @@
 //! Health checks: what to ask a service to learn whether it serves.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,9 @@ impl HealthUrl {
         let (authority, path) = rest.split_at(slash);
         let path = if path.is_empty() { "/" } else { path };
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
-        if !path.bytes().all(plain) || path.len() > 512 {
+        // Whoever reads the URL after us folds `a/../b`.
+        let folds = path.split('/').any(|part| matches!(part, "." | ".."));
+        if folds || !path.bytes().all(plain) || path.len() > 512 {
             return Err(wrong());
         }
         let address = parse_authority(authority, if https { 443 } else { 80 }).ok_or_else(wrong)?;
@@ -94,18 +96,23 @@ impl HealthUrl {
     }
 }
 
+/// An address has to mean the same to whoever reads the URL after us: IPv6 in brackets only (`::1:80` is an address without a
+/// port to one reader and one with a port to another), no zone, and a port of digits.
 fn parse_authority(authority: &str, default_port: u16) -> Option<SocketAddr> {
-    if let Ok(address) = authority.parse::<SocketAddr>() {
-        return (address.port() != 0).then_some(address);
-    }
-    let bare = authority.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(authority);
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Some(SocketAddr::new(ip, default_port));
-    }
-    let rest = authority.strip_prefix("localhost")?;
-    let port =
-        if rest.is_empty() { default_port } else { rest.strip_prefix(':')?.parse().ok().filter(|port| *port != 0)? };
-    Some(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port))
+    let (ip, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (ip, port) = rest.split_once(']')?;
+        (IpAddr::V6(ip.parse().ok()?), port)
+    } else {
+        let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+        let ip = if host == "localhost" { Ipv4Addr::LOCALHOST } else { host.parse().ok()? };
+        (IpAddr::V4(ip), port)
+    };
+    let port = match port.strip_prefix(':') {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok()?,
+        None if port.is_empty() => default_port,
+        Some(_) | None => return None,
+    };
+    (port != 0).then(|| SocketAddr::new(ip, port))
 }
 
 impl fmt::Display for HealthUrl {
@@ -163,6 +170,15 @@ mod tests {
             "http://localhostx/",
             "http://127.0.0.1/a b",
             "http://127.0.0.1\\@e/",
+            "http://::1:80/",
+            "http://::1/",
+            "http://[127.0.0.1]/",
+            "http://[fe80::1%2]:80/",
+            "http://[::1]80/",
+            "http://localhost:+80/",
+            "http://127.0.0.1:/",
+            "http://127.0.0.1/a/../b",
+            "http://127.0.0.1/.",
         ] {
             assert!(HealthUrl::parse(wrong).is_err(), "{wrong:?}");
         }

@@ -25,7 +25,7 @@ pub enum Target {
     Host,
 }
 
-/// An absolute path in normal form: no `.`, no `..`, no doubled or trailing slash, no NUL.
+/// An absolute path in normal form: no `.`, no `..`, no doubled or trailing slash, and nothing that a line of text can't show.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MountPath(String);
@@ -36,12 +36,16 @@ impl MountPath {
         let normal = text == "/"
             || (text.starts_with('/')
                 && text.len() < 4096
-                && !text.contains('\0')
+                && text.chars().all(is_shown)
                 && text.split('/').skip(1).all(|part| !matches!(part, "" | "." | "..")));
         if normal {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NameError::new("absolute path", text, "start with `/`, without `.`, `..`, `//` or a slash at the end"))
+            Err(NameError::new(
+                "absolute path",
+                text,
+                "start with `/`, without `.`, `..`, `//`, control characters or a slash at the end",
+            ))
         }
     }
 
@@ -54,6 +58,11 @@ impl MountPath {
     pub fn as_path(&self) -> &std::path::Path {
         std::path::Path::new(&self.0)
     }
+}
+
+/// It neither breaks a line nor turns one around: paths stand in approvals, plans and logs as they are.
+fn is_shown(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
 impl fmt::Display for MountPath {
@@ -137,7 +146,17 @@ mod tests {
 
     #[test]
     fn a_path_that_climbs_is_no_mount() {
-        for text in ["mount:var", "mount:/a/../b", "mount://a", "mount:/a/", "mount:", "disk:/a", "nginx.service"] {
+        for text in [
+            "mount:var",
+            "mount:/a/../b",
+            "mount://a",
+            "mount:/a/",
+            "mount:",
+            "disk:/a",
+            "nginx.service",
+            "mount:/a\nb",
+            "mount:/\u{202e}b",
+        ] {
             assert!(text.parse::<Target>().is_err(), "{text:?}");
         }
     }

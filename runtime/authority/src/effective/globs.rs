@@ -1,6 +1,11 @@
 //! Globs over paths below a granted directory: compiled once, compared byte by byte.
+//!
+//! The language is smaller than globset's: what people read in two ways, or what would match a `/` where none is written, is
+//! refused. So `except` never spares less, and `match` never finds more, than its reader thought.
 
+use std::iter::Peekable;
 use std::path::Path;
+use std::str::Chars;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -52,9 +57,11 @@ impl Globs {
                 "write a path below the directory, such as `**/*.gz`, without `.`, `..` or an empty part",
             ));
         }
-        GlobBuilder::new(glob)
+        let plain = plain(glob).map_err(wrong)?;
+        GlobBuilder::new(&plain)
             .literal_separator(true)
             .backslash_escape(true)
+            .empty_alternates(true)
             .build()
             .map_err(|error| wrong(&error.kind().to_string()))
     }
@@ -79,6 +86,75 @@ impl Globs {
     /// The globs as they were written.
     pub fn patterns(&self) -> &[String] {
         &self.patterns
+    }
+}
+
+/// The glob as globset has to read it: its negated classes don't match a `/` either.
+fn plain(glob: &str) -> Result<String, &'static str> {
+    let mut plain = String::with_capacity(glob.len() + 8);
+    let (mut rest, mut braces, mut before) = (glob.chars().peekable(), false, None);
+    while let Some(c) = rest.next() {
+        plain.push(c);
+        match c {
+            '\\' => match rest.next() {
+                Some(escaped) if escaped != '/' => plain.push(escaped),
+                Some(_) | None => return Err("after a `\\` write the character that is meant, and no `/`"),
+            },
+            '[' => class(&mut rest, &mut plain)?,
+            '{' if braces => return Err("write braces without braces inside"),
+            '{' => braces = true,
+            '}' => braces = false,
+            '/' if braces => return Err("write a `/` outside of braces"),
+            '*' if rest.next_if_eq(&'*').is_some() => {
+                plain.push('*');
+                if before.is_some_and(|before| before != '/') || rest.peek().is_some_and(|after| *after != '/') {
+                    return Err("write `**` alone between two `/`");
+                }
+            }
+            _literal => {}
+        }
+        before = Some(c);
+    }
+    Ok(plain)
+}
+
+/// A class, from behind its `[` to its `]`. globset would let it match a `/`, and half of a character that is not ASCII.
+fn class(rest: &mut Peekable<Chars<'_>>, plain: &mut String) -> Result<(), &'static str> {
+    let negated = rest.next_if(|c| matches!(c, '!' | '^'));
+    let mut items = String::new();
+    loop {
+        match rest.next() {
+            Some(']') if items.is_empty() => return Err("write at least one character in brackets, and no `]`"),
+            Some(']') => break,
+            Some('/' | '\\' | '[') => return Err("write no `/`, `\\` or `[` in brackets"),
+            Some(c) if c.is_ascii() => items.push(c),
+            Some(_) => return Err("write only ASCII in brackets"),
+            None => return Err("close the brackets"),
+        }
+    }
+    ranges(items.as_bytes())?;
+    if negated.is_some() {
+        if items.starts_with('-') {
+            return Err("write `-` last in brackets");
+        }
+        plain.push_str("!/");
+    }
+    plain.push_str(&items);
+    plain.push(']');
+    Ok(())
+}
+
+/// No range passes a `/`, and none begins where another one ends.
+fn ranges(mut items: &[u8]) -> Result<(), &'static str> {
+    loop {
+        items = match items {
+            [] => return Ok(()),
+            [from, b'-', to, ..] if (*from..=*to).contains(&b'/') => {
+                return Err("write a range in brackets that does not pass `/`");
+            }
+            [_, b'-', _, b'-', _, ..] => return Err("write a range in brackets with its own beginning and end"),
+            [_, b'-', _, after @ ..] | [_, after @ ..] => after,
+        }
     }
 }
 
@@ -113,6 +189,54 @@ mod tests {
     fn a_glob_that_climbs_or_is_absolute_is_refused() {
         for glob in ["", "/var/*", "../x", "a/../b", "a//b", "./a", "a/", "[", "a\nb", &"x".repeat(300)] {
             assert!(Globs::one(glob).is_err(), "{glob:?}");
+        }
+    }
+
+    #[test]
+    fn no_class_matches_a_slash() {
+        let admits = |glob: &str, path: &str| Globs::new(&[glob.to_owned()]).unwrap().admits(Path::new(path));
+        assert!(admits("a[!b]c", "axc") && !admits("a[!b]c", "a/c") && !admits("a[!b]c", "abc"));
+        assert!(admits("a[^b]c", "axc") && !admits("a[^b]c", "a/c"));
+        assert!(admits("a[0-9]c", "a5c") && admits("a[._-]c", "a-c"));
+        for glob in [
+            "a[+-9]c",
+            "a[/]c",
+            "a[!-9]c",
+            "[]-a]",
+            "[]",
+            "[!]",
+            "[!]a]",
+            "[\\]]",
+            "[[:alpha:]]",
+            "[a-b-c]",
+            "[!-a]",
+            "[z-a]",
+        ] {
+            assert!(Globs::one(glob).is_err(), "{glob:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_never_matched() {
+        assert!(Globs::one("[é]").is_err());
+        assert!(Globs::new(&["é*".into()]).unwrap().admits(Path::new("éa")));
+    }
+
+    #[test]
+    fn an_empty_choice_is_a_choice() {
+        let globs = Globs::new(&["a{,.gz}".into()]).unwrap();
+        assert!(globs.admits(Path::new("a")) && globs.admits(Path::new("a.gz")) && !globs.admits(Path::new("a.")));
+    }
+
+    #[test]
+    fn what_is_read_in_two_ways_is_refused() {
+        for glob in
+            ["a**b", "**a", "a/b**", "{**/a,b}", "{a/b,c}", "{a,{b,c}}", "{**,a}", "a\\/b", "\\", "***", "{", "}"]
+        {
+            assert!(Globs::one(glob).is_err(), "{glob:?}");
+        }
+        for glob in ["**", "**/a", "a/**", "a/**/b", "**/**/a", "*{a,b}*", "\\**a", "\\{a"] {
+            assert!(Globs::one(glob).is_ok(), "{glob:?}");
         }
     }
 

@@ -184,8 +184,9 @@ fn survey<D: Disk>(disk: &D) -> Result<(Vec<Begun>, Vec<Blank>), OpenError> {
             (Found::Broken, Some(_)) => return Err(bad_header(disk, number)),
         }
     }
-    // Only the first blank one can have been begun; nothing is appended before its header is on disk.
-    if let Some(blank) = blanks.first() {
+    // Nothing is appended before its header is on disk. A spare that holds anything would be begun as it is, and refuse the start
+    // after that one; and every spare is looked at, because it is begun one day.
+    for blank in &blanks {
         let bytes = read_whole(disk, blank.number)?;
         if bytes.iter().skip(HEADER).any(|byte| *byte != 0) {
             return Err(bad_header(disk, blank.number));

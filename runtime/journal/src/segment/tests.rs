@@ -181,6 +181,22 @@ fn segments_removed_exchanged_or_blanked_refuse_the_start() {
 }
 
 #[test]
+fn a_spare_that_is_not_blank_refuses_this_start_and_not_the_next() {
+    let (disk, _) = written(3);
+    assert!(open(&disk.deep_copy(), SMALL).is_ok());
+    for spare in [1, 2] {
+        let soiled = disk.deep_copy();
+        let mut bytes = soiled.bytes(&file_name(spare));
+        bytes[HEADER + 100] = 1;
+        soiled.set_bytes(&file_name(spare), &bytes);
+        match open(&soiled, SMALL) {
+            Err(OpenError::Damaged(bad)) => assert!(bad.file.ends_with(file_name(spare)), "{bad}"),
+            other => panic!("spare {spare}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_newer_format_is_refused_as_such() {
     let (disk, _) = written(3);
     let mut bytes = disk.bytes(&file_name(0));
