@@ -34,6 +34,9 @@ fn the_packaged_units_heal_real_faults() {
     let healed =
         if machine.is_virtual() { what_takes_a_kernel_of_its_own(&machine) } else { what_a_container_shows(&machine) };
     every_effect_was_of_a_signed_remedy(&machine, healed.len());
+    if !machine.is_virtual() {
+        systemds_own_word_on_the_killed_unit_is_evidence(&machine);
+    }
     a_killed_runner_comes_back_and_knows_what_was(&machine);
     println!("{:<34}{:>14}{:>10}", "fault", "fault→healed", "mission");
     for Healed { fault, took, .. } in &healed {
@@ -57,6 +60,14 @@ fn what_a_container_shows(machine: &Machine) -> Vec<Healed> {
         cpu::is_restarted_where_a_throttle_does_not_help(machine),
         memory::leaks_and_is_relieved(machine),
     ]
+}
+
+/// Out of journald's files, through the runner behind its walls, to the agent that may not read them.
+fn systemds_own_word_on_the_killed_unit_is_evidence(machine: &Machine) {
+    let lines = machine.log_evidence("unit:nginx.service");
+    let killed =
+        lines.iter().find(|line| line.contains("nginx.service: Main process exited, code=killed, status=9/KILL"));
+    println!("evidence out of the journal: {}", killed.unwrap_or_else(|| panic!("not among {lines:#?}")));
 }
 
 fn each_daemon_is_active_with_a_user_of_its_own(machine: &Machine) {

@@ -20,6 +20,11 @@ pub(crate) mod never;
 pub use lines::lines;
 pub(crate) use lines::{called, sentence};
 
+/// Why this unit can't be granted by anybody; `None` when it can.
+pub fn never_unit(name: &UnitName) -> Option<&'static str> {
+    never::unit(name)
+}
+
 /// A word that is not in its closed list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not {what}; valid: {valid}", word.escape_debug())]

@@ -5,6 +5,7 @@
 
 mod changes;
 mod client;
+mod services;
 mod state;
 
 pub use changes::{Change, Changes};

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use theriac_model::incident::IncidentState;
+use theriac_model::diagnosis::EvidenceSource;
+use theriac_model::incident::{Incident, IncidentState};
 use theriac_model::record::Record;
 use theriac_protocol::agent::{AgentAnswer, AgentRequest};
 use theriac_protocol::frame::{self, Frame};
@@ -194,10 +195,18 @@ impl Machine {
 
     /// Where each incident of the target is, so far.
     pub(super) fn incidents(&self, target: &str) -> Vec<IncidentState> {
+        self.stories(target).into_iter().map(|one| one.state).collect()
+    }
+
+    /// Log lines that are evidence of a target's incidents.
+    pub(super) fn log_evidence(&self, target: &str) -> Vec<String> {
+        let pieces = self.stories(target).into_iter().flat_map(|incident| incident.evidence);
+        pieces.filter(|piece| piece.source == EvidenceSource::Log).map(|piece| piece.summary).collect()
+    }
+
+    fn stories(&self, target: &str) -> Vec<Incident> {
         match self.agent(&AgentRequest::Incidents { limit: 100 }) {
-            Ok(AgentAnswer::Incidents(all)) => {
-                all.into_iter().filter(|one| one.target.to_string() == target).map(|one| one.state).collect()
-            }
+            Ok(AgentAnswer::Incidents(all)) => all.into_iter().filter(|one| one.target.to_string() == target).collect(),
             Ok(other) => panic!("not incidents: {other:?}"),
             Err(error) => panic!("{error:#}\n{}", self.journal()),
         }

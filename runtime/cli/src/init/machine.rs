@@ -1,18 +1,24 @@
-//! What is on this machine, read from /proc: filesystems, running units, and which of them listen.
+//! What is on this machine: filesystems and listening sockets from /proc, and the services that are there to stay from systemd.
 //!
-//! Whose socket it is can be seen only with the right to look into the process; an ordinary user finds units and mounts.
+//! Where systemd can't be asked, units are found by the cgroups of running processes. Whose socket it is can be seen only with
+//! the right to look into the process; an ordinary user finds units and mounts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
 
+use theriac_authority::grant::never_unit;
 use theriac_authority::host::DEFAULT;
 use theriac_model::id::UnitName;
 use theriac_model::target::MountPath;
+use theriac_probe::systemd::Systemd;
 
 /// State of a listening socket in /proc/net/tcp.
 const LISTEN: &str = "0A";
+/// systemd answers at once; a machine whose bus is stuck is looked at without it.
+const ASKED: Duration = Duration::from_secs(10);
 /// What lies on a disk and fills up.
 const FILESYSTEMS: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs"];
 
@@ -23,6 +29,8 @@ pub(super) struct Machine {
     mounts: BTreeSet<MountPath>,
     /// Running units of systemd, each with where it listens.
     units: BTreeMap<UnitName, BTreeSet<SocketAddrV4>>,
+    /// systemd itself named the units: they are services that are there to stay.
+    vouched: bool,
 }
 
 impl Machine {
@@ -33,14 +41,24 @@ impl Machine {
         for (table, is_v6) in [("/proc/net/tcp", false), ("/proc/net/tcp6", true)] {
             sockets.extend(listening(&fs::read_to_string(table).unwrap_or_default(), is_v6));
         }
-        let mut machine = Self { mounts: filesystems(&mounts), ..Self::default() };
+        let mut units: BTreeMap<UnitName, BTreeSet<SocketAddrV4>> = BTreeMap::new();
         for pid in theriac_probe::proc::pids(std::path::Path::new("/proc")) {
             let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
             if let Some(unit) = unit_of(&cgroup) {
-                machine.units.entry(unit).or_default().extend(addresses(pid, &sockets));
+                units.entry(unit).or_default().extend(addresses(pid, &sockets));
             }
         }
-        machine
+        Self { mounts: filesystems(&mounts), ..Self::with_units(units, lasting_services()) }
+    }
+
+    /// The units that systemd names, or those that were found running; never one that nobody can be granted.
+    fn with_units(mut found: BTreeMap<UnitName, BTreeSet<SocketAddrV4>>, named: Option<Vec<UnitName>>) -> Self {
+        let vouched = named.is_some();
+        if let Some(named) = named {
+            found = named.into_iter().map(|name| (name.clone(), found.remove(&name).unwrap_or_default())).collect();
+        }
+        found.retain(|name, _| never_unit(name).is_none() && !is_login(name));
+        Self { units: found, vouched, ..Self::default() }
     }
 
     /// The reference, then what was found: listed, and nothing in it may be changed.
@@ -54,15 +72,17 @@ impl Machine {
         }
         for (unit, listens) in &self.units {
             let name = toml_text(unit.as_str());
-            if listens.is_empty() {
-                let _infallible =
-                    write!(text, "\n#[[unit]]\n#name  = {name}\n#verbs = [\"start\", \"restart\", \"reset-failed\"]\n");
+            let verbs = "verbs = [\"start\", \"restart\", \"reset-failed\"]";
+            if listens.is_empty() && self.vouched {
+                let _infallible = write!(text, "\n[[unit]]\nname = {name}\n#{verbs}\n#traffic_share = 0.5\n");
+            } else if listens.is_empty() {
+                let _infallible = write!(text, "\n#[[unit]]\n#name  = {name}\n#{verbs}\n");
             } else {
                 let checks: Vec<String> =
                     listens.iter().map(|at| format!("{{ tcp = \"{at}\", timeout = \"2s\" }}")).collect();
                 let _infallible = write!(
                     text,
-                    "\n[[unit]]\nname   = {name}\nhealth = [{}]\n#verbs  = [\"start\", \"restart\", \"reset-failed\"]\n#traffic_share = 0.5\n",
+                    "\n[[unit]]\nname = {name}\nhealth = [{}]\n#{verbs}\n#traffic_share = 0.5\n",
                     checks.join(", ")
                 );
             }
@@ -77,6 +97,9 @@ impl Machine {
         if !rustix::process::geteuid().is_root() {
             notes.push("not root: which unit listens where could not be seen".to_owned());
         }
+        if !self.vouched && !self.units.is_empty() {
+            notes.push("systemd could not be asked: units are those in whose cgroups something ran".to_owned());
+        }
         if self.units.is_empty() {
             notes.push(
                 "no units of systemd run here: list services in launcher.toml and as [[service]] in runner.toml"
@@ -85,6 +108,21 @@ impl Machine {
         }
         notes
     }
+}
+
+/// What systemd says; `None` where there is none, or it does not answer.
+fn lasting_services() -> Option<Vec<UnitName>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        let asked = async { Systemd::connect(None).await.ok()?.lasting_services().await.ok() };
+        tokio::time::timeout(ASKED, asked).await.ok()?
+    })
+}
+
+/// A terminal that waits for a person is no service that can fail them.
+fn is_login(name: &UnitName) -> bool {
+    let name = name.as_str();
+    ["getty@", "serial-getty@", "container-getty@", "console-getty."].iter().any(|getty| name.starts_with(getty))
 }
 
 /// A basic TOML string: JSON's escapes are among TOML's.
@@ -134,13 +172,15 @@ fn from_v6(hex: &str) -> Option<Ipv4Addr> {
     hex.bytes().all(|digit| digit == b'0').then_some(Ipv4Addr::LOCALHOST)
 }
 
-/// The service in which a process runs: `…/system.slice/nginx.service` on either cgroup version.
+/// The service in which a process runs: the first below slices, such as `…/system.slice/nginx.service`, on either cgroup version.
+/// A person's own services, which another manager keeps, lie below `user.slice`.
 fn unit_of(cgroup: &str) -> Option<UnitName> {
     let service = |line: &str| {
         let path = line.splitn(3, ':').nth(2)?;
-        let (_, below) = path.split_once("/system.slice/")?;
-        let name = below.split('/').find(|part| part.ends_with(".service"))?;
-        UnitName::parse(name).ok()
+        let mut parts = path.split('/').skip_while(|part| !part.ends_with(".slice"));
+        let first = parts.clone().next()?;
+        let name = parts.find(|part| !part.ends_with(".slice")).filter(|part| part.ends_with(".service"))?;
+        if first == "user.slice" { None } else { UnitName::parse(name).ok() }
     };
     cgroup.lines().find_map(service)
 }
@@ -193,7 +233,30 @@ mod tests {
             name("4:memory:/system.slice/nginx.service/worker\n1:name=systemd:/x\n").as_deref(),
             Some("nginx.service")
         );
+        assert_eq!(name("0::/apps.slice/apps-web.slice/worker.service\n").as_deref(), Some("worker.service"));
         assert_eq!(name("0::/user.slice/user-1000.slice/session-1.scope\n"), None);
+        assert_eq!(name("0::/user.slice/user-1000.slice/user@1000.service/app.slice/mine.service\n"), None);
+        assert_eq!(name("0::/init.scope\n"), None);
+    }
+
+    #[test]
+    fn systemds_word_on_what_is_a_service_wins_and_nobody_is_offered_what_can_not_be_granted() {
+        let unit = |name| UnitName::parse(name).unwrap();
+        let at = BTreeSet::from(["127.0.0.1:80".parse().unwrap()]);
+        let found = || BTreeMap::from([(unit("nginx.service"), at.clone()), (unit("passing.service"), at.clone())]);
+        let named = ["cron.service", "nginx.service", "dbus.service", "systemd-journald.service", "getty@tty1.service"];
+        let machine = Machine::with_units(found(), Some(named.map(unit).to_vec()));
+        assert_eq!(
+            machine.units,
+            BTreeMap::from([(unit("cron.service"), BTreeSet::new()), (unit("nginx.service"), at.clone())])
+        );
+        let host = HostConfig::parse(&machine.runner_toml()).unwrap();
+        let watched: Vec<_> = host.units.iter().map(|(name, unit)| (name.as_str(), unit.health.len())).collect();
+        assert_eq!(watched, [("cron.service", 0), ("nginx.service", 1)], "what lasts is watched, checked or not");
+        assert!(host.units.values().all(|unit| unit.verbs.is_empty()));
+        let machine = Machine::with_units(found(), None);
+        assert_eq!(machine.units.len(), 2, "without systemd's word, what runs is taken");
+        assert!(machine.notes().iter().any(|note| note.starts_with("systemd could not be asked")));
     }
 
     #[test]

@@ -127,7 +127,11 @@ impl Systemd {
         Ok(Properties { unit: general, own }.state(unit, monotonic_ns() / 1000, start_of))
     }
 
-    async fn all(&self, path: &OwnedObjectPath, interface: &str) -> Result<HashMap<String, OwnedVariant>, zbus::Error> {
+    pub(super) async fn all(
+        &self,
+        path: &OwnedObjectPath,
+        interface: &str,
+    ) -> Result<HashMap<String, OwnedVariant>, zbus::Error> {
         let reply = self.connection.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "GetAll", &(interface,)).await?;
         reply.body().deserialize()
     }
