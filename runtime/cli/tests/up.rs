@@ -150,6 +150,11 @@ fn a_changed_record_is_named_by_the_audit() {
     scratch.signal_up(rustix::process::Signal::TERM);
     scratch.up.take().unwrap().wait().unwrap();
     assert!(scratch.run(&["audit", "verify"]).status.success());
+    // Nobody runs any more: the journal itself is read.
+    let shown = scratch.json(&["audit", "show"]);
+    let shown = shown.as_array().unwrap();
+    assert!(shown.iter().any(|entry| entry.pointer("/record/started").is_some()));
+    assert_eq!(shown.last().unwrap()["record"], "stopped");
     let place = |path: &Path| fs::read(path).ok()?.windows(7).position(|window| window == b"started");
     let files = fs::read_dir(scratch.path("s/runner/journal")).unwrap().map(|entry| entry.unwrap().path());
     let (segment, at) = files.filter_map(|path| place(&path).map(|at| (path, at))).next().unwrap();
@@ -159,6 +164,9 @@ fn a_changed_record_is_named_by_the_audit() {
     let bad = scratch.run(&["audit", "verify"]);
     assert_eq!(bad.status.code(), Some(5));
     assert!(String::from_utf8_lossy(&bad.stdout).starts_with("NOT AS SIGNED"), "{bad:?}");
+    let shown = scratch.run(&["audit", "show"]);
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(stderr(&shown).contains("nothing after this can be read"), "{}", stderr(&shown));
 }
 
 #[test]
