@@ -3,11 +3,19 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::client::conn::http1;
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
+use rustls::pki_types::ServerName;
 use theriac_model::health::{HealthAnswer, HealthCheck, HealthUrl};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::config::CourierConfig;
 
@@ -15,6 +23,12 @@ use crate::config::CourierConfig;
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// A status needs a handful of headers.
 const MAX_HEADERS: usize = 64;
+
+/// Status line and headers together: more than any honest server sends before its page.
+const MAX_HEAD: usize = 64 << 10;
+/// The port that a Host header does not name.
+const HTTPS: u16 = 443;
+const USER_AGENT: &str = concat!("theriac/", env!("CARGO_PKG_VERSION"));
 
 /// What came of one attempt, in words of ours: nothing the peer sent is repeated.
 enum Finding {
@@ -50,36 +64,64 @@ async fn connect(address: SocketAddr) -> Finding {
 
 /// The status line decides. The body is never read: a large one costs nothing, a slow one no time.
 async fn get(url: &HealthUrl, wanted: u16, config: &CourierConfig) -> Finding {
-    let answer = match request(url, config) {
-        Ok(request) => request.send().await,
-        Err(error) => Err(error),
-    };
-    match answer {
-        Ok(answer) if answer.status().as_u16() == wanted => Finding::Passed(format!("answered {wanted}")),
-        Ok(answer) => Finding::Failed(format!("answered {}", answer.status().as_u16())),
-        Err(error) => Finding::Failed(words(&error).to_owned()),
+    match status(url, config).await {
+        Ok(status) if status == wanted => Finding::Passed(format!("answered {wanted}")),
+        Ok(status) => Finding::Failed(format!("answered {status}")),
+        Err(fault) => Finding::Failed(fault.words().to_owned()),
     }
 }
 
-/// A client of its own for each check: no pool, no cookie, no state that one peer could leave for another.
-fn request(url: &HealthUrl, config: &CourierConfig) -> reqwest::Result<reqwest::RequestBuilder> {
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("connecting")]
+    Connect(#[source] io::Error),
+    #[error("the TLS handshake")]
+    Tls(#[source] io::Error),
+    #[error("the request")]
+    Request(#[from] hyper::http::Error),
+    #[error("the answer")]
+    Answer(#[from] hyper::Error),
+}
+
+/// A connection of its own for each check, to the check's own address: no pool, no cookie, no resolver, no proxy, no redirect, and
+/// no state that one peer could leave for another.
+async fn status(url: &HealthUrl, config: &CourierConfig) -> Result<u16, Fault> {
     let address = url.address();
-    // The name is resolved to the check's own address, so no resolver is ever asked.
-    let (host, target) = match config.names.get(&address).filter(|_| url.is_https()) {
-        Some(name) => (name.as_str(), format!("https://{name}:{}{}", address.port(), url.path())),
-        None => ("localhost", url.to_string()),
+    let stream = TcpStream::connect(address).await.map_err(Fault::Connect)?;
+    if !url.is_https() {
+        return exchange(stream, url.authority(), url.path()).await;
+    }
+    let (name, host) = match config.names.get(&address) {
+        Some(name) if address.port() == HTTPS => (name.clone(), name.clone()),
+        Some(name) => (name.clone(), format!("{name}:{}", address.port())),
+        None => (address.ip().to_string(), url.authority().to_owned()),
     };
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured((*config.tls).clone())
-        .resolve(host, address)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .http1_only()
-        .http1_max_headers(MAX_HEADERS)
-        .pool_max_idle_per_host(0)
-        .user_agent(concat!("theriac/", env!("CARGO_PKG_VERSION")))
-        .build()?;
-    Ok(client.get(target).header("connection", "close"))
+    // Every name was checked when the configuration was read, and an address is one.
+    let name = ServerName::try_from(name).map_err(|wrong| Fault::Tls(io::Error::other(wrong)))?;
+    let stream = TlsConnector::from(Arc::clone(&config.tls)).connect(name, stream).await.map_err(Fault::Tls)?;
+    exchange(stream, &host, url.path()).await
+}
+
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: &str) -> Result<u16, Fault> {
+    let (mut sender, connection) = http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .handshake::<_, String>(TokioIo::new(stream))
+        .await?;
+    let request = Request::get(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, USER_AGENT)
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close")
+        .body(String::new())?;
+    let (mut answer, connection) = (pin!(sender.send_request(request)), pin!(connection));
+    let answer = tokio::select! {
+        answer = &mut answer => answer,
+        // It hands what it knows to the request before it ends.
+        _ended = connection => answer.await,
+    };
+    Ok(answer?.status().as_u16())
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "an open enum of somebody else's: the rest has one sentence")]
@@ -95,13 +137,24 @@ fn io_words(error: &io::Error) -> &'static str {
     }
 }
 
+impl Fault {
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Connect(error) => io_words(error),
+            Self::Tls(error) => broken(error).unwrap_or("the TLS handshake failed"),
+            Self::Request(_) => "no HTTP request can be made of it",
+            Self::Answer(error) => broken(error).unwrap_or("no HTTP answer"),
+        }
+    }
+}
+
 /// The innermost cause that says something.
-fn words(error: &reqwest::Error) -> &'static str {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+fn broken(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(error);
     let mut broken = None;
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return tls_words(error);
+            return Some(tls_words(error));
         }
         // An I/O error's payload is not its source: a TLS error travels inside two of them.
         cause = match error.downcast_ref::<io::Error>() {
@@ -112,7 +165,7 @@ fn words(error: &reqwest::Error) -> &'static str {
             None => error.source(),
         };
     }
-    broken.unwrap_or(if error.is_connect() { "connection failed" } else { "no HTTP answer" })
+    broken
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "an open enum of somebody else's: the rest has one sentence")]
