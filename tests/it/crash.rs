@@ -17,7 +17,7 @@ use theriac_model::playbook::Playbook;
 use theriac_runner::crash::CRASH_POINTS;
 
 use crate::host::root;
-use stage::{Case, Ends, Need};
+use stage::{Beside, Case, Ends, Need};
 
 /// Until effects may be done.
 const BEGINS: &[&str] = &["run.reserved", "run.planned", "run.running"];
@@ -66,15 +66,15 @@ cases! {
         needs: Need::Root("a cgroup with a limit of its own takes root"),
         ..Case::of("oom-kill", 0, resource::out_of_memory)
     };
-    cpu_saturation_throttle: Case { reaches: &[BEGINS, EFFECT, THREADS, HELPS], needs: Need::TwoCpus, alone: true, ..Case::of("cpu-saturation", 0, resource::spinning) };
+    cpu_saturation_throttle: Case { reaches: &[BEGINS, EFFECT, THREADS, HELPS], needs: Need::TwoCpus, beside: Beside::Nothing, ..Case::of("cpu-saturation", 0, resource::spinning) };
     cpu_saturation_throttle_taken_back: Case {
         reaches: &[BEGINS, EFFECT, TAKEN_BACK, THREADS, THREADS_BACK],
         ends: Ends::TakenBack,
         needs: Need::TwoCpus,
-        alone: true,
+        beside: Beside::NoOtherHog,
         ..Case::of("cpu-saturation", 0, resource::spinning_on)
     };
-    cpu_saturation_restart: Case { reaches: &[BEGINS, EFFECT, HELPS], alone: true, ..Case::of("cpu-saturation", 1, resource::spinning) };
+    cpu_saturation_restart: Case { reaches: &[BEGINS, EFFECT, HELPS], beside: Beside::NoOtherHog, ..Case::of("cpu-saturation", 1, resource::spinning_on) };
     memory_leak_throttle: Case {
         // A supervised service has no cgroup of its own: the remedy gives this rung up, and the ladder goes on.
         reaches: &[&["run.reserved", "run.ended"]],

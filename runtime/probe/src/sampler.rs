@@ -27,6 +27,7 @@ pub struct Sampler {
     proc: Reader,
     groups: Groups,
     host: Option<HostCounters>,
+    oom: OomWatch,
     units: BTreeMap<UnitName, UnitCounters>,
     series: BTreeMap<SeriesId, VecDeque<(Timestamp, f64)>>,
 }
@@ -50,6 +51,20 @@ struct UnitCounters {
     kills: u64,
     /// The run of the unit whose end was already looked at.
     judged: Option<(String, u32)>,
+}
+
+/// Whether the machine counted an OOM kill. The kernel counts before the victim is gone, and its end takes a service manager to
+/// be told: it may be seen a tick later.
+#[derive(Debug, Default)]
+struct OomWatch {
+    in_last_tick: bool,
+}
+
+impl OomWatch {
+    /// In this tick or in the last one.
+    fn see(&mut self, in_this_tick: bool) -> bool {
+        std::mem::replace(&mut self.in_last_tick, in_this_tick) || in_this_tick
+    }
 }
 
 /// What one tick collects.
@@ -91,6 +106,7 @@ impl Sampler {
             proc: Reader::live(),
             groups: Groups::live(),
             host: None,
+            oom: OomWatch::default(),
             units: BTreeMap::new(),
             series: BTreeMap::new(),
         }
@@ -116,7 +132,7 @@ impl Sampler {
 
     /// Reads everything once.
     pub fn sample(&mut self, now: Timestamp, facts: &Facts) -> Vec<Sample> {
-        let Self { specs, proc, groups, host, units, series } = self;
+        let Self { specs, proc, groups, host, oom, units, series } = self;
         let mut tick = Tick { now, samples: Vec::with_capacity(series.len()), series };
         let before = *host;
         let counters = read_host(proc, &mut tick);
@@ -126,7 +142,7 @@ impl Sampler {
         *host = counters;
         let machine = Machine {
             cpus: counters.map_or(1, |counters| counters.cpu.cpus),
-            oom_killed: before.zip(counters).is_some_and(|(before, now)| now.oom_kills > before.oom_kills),
+            oom_killed: oom.see(before.zip(counters).is_some_and(|(before, now)| now.oom_kills > before.oom_kills)),
         };
         let mut spared = None;
         for spec in specs.iter() {
@@ -282,7 +298,7 @@ fn sample_unit(
 }
 
 /// Adds what the unit's cgroup counted. A cgroup dies with its unit and takes the counter along (and version 1 says `signal`,
-/// never `oom-kill`): then a unit that was killed in the same tick in which the machine counted a kill was the victim.
+/// never `oom-kill`): then a unit that was killed in the tick in which the machine counted a kill, or in the next, was the victim.
 fn count_kills(state: &UnitState, counters: &mut UnitCounters, groups: &Groups, machine_killed: bool) {
     let kills = groups.tree().oom_kills(&state.cgroup);
     let rose = match (counters.cgroup_kills, kills) {
@@ -419,6 +435,15 @@ mod tests {
         state.result = "oom-kill".into();
         count_kills(&state, &mut counters, &groups, false);
         assert_eq!(counters.kills, 2);
+    }
+
+    #[test]
+    fn a_victim_whose_end_is_seen_a_tick_after_the_kill_was_counted_is_known_and_a_later_end_is_not_one() {
+        let mut watch = OomWatch::default();
+        assert!(!watch.see(false));
+        assert!(watch.see(true), "the tick of the kill");
+        assert!(watch.see(false), "the tick in which the victim's end is seen");
+        assert!(!watch.see(false), "whoever ends now ended of something else");
     }
 
     #[test]

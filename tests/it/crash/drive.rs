@@ -13,34 +13,36 @@ use theriac_model::run::RunState;
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
 use theriac_protocol::runner::RunnerAnswer;
 
-use super::stage::{Case, Ends, Stage, Whole};
+use super::stage::{Beside, Case, Ends, Stage, Whole};
 use crate::host::{Host, PATIENCE, pause};
 
 /// Hosts at once, over all cases: each is five processes, which wait most of the time.
-const HOSTS: usize = 12;
+const HOSTS: usize = 8;
 static FREE: (Mutex<usize>, Condvar) = (Mutex::new(HOSTS), Condvar::new());
 
-/// Who has it has the machine.
-static MACHINE: Mutex<()> = Mutex::new(());
+/// Who has it may take every CPU it gets.
+static HOG: Mutex<()> = Mutex::new(());
 
-/// One of the [`HOSTS`], and the machine where a case needs all of it.
+/// One of the [`HOSTS`], or all of them where a case can't be played beside any other.
 struct Permit {
-    _machine: Option<MutexGuard<'static, ()>>,
+    hosts: usize,
+    _hog: Option<MutexGuard<'static, ()>>,
 }
 
 impl Permit {
     fn take(case: &Case) -> Self {
-        let _machine = case.alone.then(|| MACHINE.lock().unwrap_or_else(PoisonError::into_inner));
+        let hosts = if case.beside == Beside::Nothing { HOSTS } else { 1 };
+        let _hog = (case.beside != Beside::Others).then(|| HOG.lock().unwrap_or_else(PoisonError::into_inner));
         let free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *FREE.1.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner) -= 1;
-        Self { _machine }
+        *FREE.1.wait_while(free, |free| *free < hosts).unwrap_or_else(PoisonError::into_inner) -= hosts;
+        Self { hosts, _hog }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *FREE.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        FREE.1.notify_one();
+        *FREE.0.lock().unwrap_or_else(PoisonError::into_inner) += self.hosts;
+        FREE.1.notify_all();
     }
 }
 

@@ -12,17 +12,17 @@ use super::service::{stage_in, started_once_at_most};
 use super::stage::{Stage, cpus};
 use crate::host::{Host, PATIENCE, Service, pause};
 
-/// Spins on every CPU; confined to half of them it is below the threshold.
+/// Spins on every CPU, ahead of others; confined to half of them it is below the threshold.
 pub(super) fn spinning() -> Stage {
-    spins(0.6)
+    spins(0.55, push_forward)
 }
 
-/// The threshold is so low that the throttle does not help.
+/// The threshold is so low that a throttle does not help, and a restart does.
 pub(super) fn spinning_on() -> Stage {
-    spins(0.02)
+    spins(0.02, |_| ())
 }
 
-fn spins(threshold: f64) -> Stage {
+fn spins(threshold: f64, before_it_spins: fn(Pid)) -> Stage {
     let dir = Host::scratch();
     let spin = dir.path().join("spin");
     let mut hog = Service::new("hog");
@@ -32,7 +32,7 @@ fn spins(threshold: f64) -> Stage {
         Host::wait_for_status(&hog, "200");
         let pid = host.main_pid("hog");
         let before = masks(pid);
-        push_forward(pid);
+        before_it_spins(pid);
         fs::write(spin, "").unwrap();
         wait_until_it_takes(pid, threshold);
         let once = at_most_one_start(host, hog);
@@ -81,7 +81,8 @@ fn threads(pid: Pid) -> impl Iterator<Item = Pid> {
 /// Where we may, ahead of whatever else this machine does at the moment: the fault has to be there. A service is a session of
 /// its own, and where the kernel schedules by sessions a nice value counts inside of one only: the session has its own.
 fn push_forward(pid: Pid) {
-    fs::write(format!("/proc/{pid}/autogroup"), "-15").ok();
+    // As much as nine other busy sessions together.
+    fs::write(format!("/proc/{pid}/autogroup"), "-10").ok();
     for thread in threads(pid) {
         rustix::process::setpriority_process(Some(thread), -10).ok();
     }

@@ -22,8 +22,7 @@ pub(super) struct Case {
     pub(super) reaches: &'static [&'static [&'static str]],
     /// The runner that comes back is killed too, at each point that it passes while it recovers.
     pub(super) twice: bool,
-    /// It takes the whole machine: two at once would have half of it each.
-    pub(super) alone: bool,
+    pub(super) beside: Beside,
     pub(super) set: fn() -> Stage,
 }
 
@@ -42,6 +41,16 @@ pub(super) enum Need {
     /// And why.
     Root(&'static str),
     TwoCpus,
+}
+
+/// What may be played at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    Others,
+    /// Anything but another that takes every CPU it gets.
+    NoOtherHog,
+    /// It has to get the machine, and would starve any other host.
+    Nothing,
 }
 
 /// Checks the world with eyes of its own, however the run ended.
@@ -70,7 +79,7 @@ impl Case {
             needs: Need::Nothing,
             reaches: &[],
             twice: false,
-            alone: false,
+            beside: Beside::Others,
             set,
         }
     }
