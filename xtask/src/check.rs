@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::build;
 use crate::run::{cargo, root, run as run_command};
+use crate::supply;
 
 /// What to leave out.
 #[derive(Debug, Args)]
@@ -22,6 +23,8 @@ fn run_step(name: &str, command: &mut Command) -> anyhow::Result<()> {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     run_step("format", cargo().args(["fmt", "--all", "--check"]))?;
+    eprintln!("── dependencies");
+    supply::check()?;
     build::wasm_target()?;
     run_step("lints", cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
     run_step("guests", &mut guest("build", "plugins"))?;

@@ -6,8 +6,10 @@
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod package;
 mod run;
+mod supply;
 mod vm;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +27,10 @@ enum Task {
     Demo(demo::Options),
     /// Everything that CI runs.
     Test(check::Options),
+    /// Look for inputs that break a promise of a parser (needs a nightly toolchain and cargo-fuzz).
+    Fuzz(fuzz::Options),
+    /// Install the tools that CI uses beside Rust.
+    Tools,
     /// Build the remedies into plugins/dist.
     Remedies,
     /// Lay everything out as it is installed.
@@ -37,6 +43,8 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => check::run(&options),
+        Task::Fuzz(options) => fuzz::run_fuzzer(&options),
+        Task::Tools => supply::tools(),
         Task::Remedies => build::remedies().map(drop),
         Task::Package(options) => package::run(&options),
         Task::Vm(options) => vm::run(&options),

@@ -51,7 +51,12 @@ pub(crate) fn unescape(text: &str) -> Option<PathBuf> {
         };
     }
     let climbs = bytes.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b".."));
-    (!climbs && !bytes.contains(&0)).then(|| PathBuf::from(OsString::from_vec(bytes)))
+    if climbs || bytes.contains(&0) {
+        return None;
+    }
+    let path = PathBuf::from(OsString::from_vec(bytes));
+    // One path, one text: `\x+a`, `\x0A` and a bare line break would be the same file under other names.
+    (escape(&path) == text).then_some(path)
 }
 
 /// Splits into the parent below the root (`.` for the root itself) and the name.
@@ -78,6 +83,11 @@ mod tests {
         {
             assert_eq!(unescape(text), None, "{text:?}");
         }
+        // Each of these has a text already, and it is another one.
+        for text in [r"a\x+a", r"a\x0A", "a\nb", r"\x41", r"\xc3\xa9"] {
+            assert_eq!(unescape(text), None, "{text:?}");
+        }
+        assert_eq!(unescape(r"a\x0a"), Some(PathBuf::from("a\n")));
         assert_eq!(unescape("a/b.log"), Some(PathBuf::from("a/b.log")));
     }
 
