@@ -11,10 +11,21 @@ use anyhow::Context as _;
 pub struct Usage {
     /// The kernel's name for it (15 characters at most).
     pub name: String,
-    /// Bytes of memory, shared pages counted by their share; `None` where the kernel does not tell us.
-    pub pss: Option<u64>,
+    /// `None` where the kernel does not tell us.
+    pub memory: Option<Memory>,
     /// Time on a CPU, user and system, of all its threads that ever were.
     pub cpu: Duration,
+    /// How often its present threads were switched to: each time they were woken, and each time they lost the CPU.
+    pub switches: u64,
+}
+
+/// Bytes of memory, shared pages counted by their share.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory {
+    /// All.
+    pub pss: u64,
+    /// Of that, what is nobody else's and no file's. The rest is mostly the program itself.
+    pub anonymous: u64,
 }
 
 /// A process and all that came of it, by pid.
@@ -44,7 +55,7 @@ pub fn tree(root: u32) -> BTreeMap<u32, Usage> {
 pub fn usage(pid: u32) -> anyhow::Result<Usage> {
     let stat = stat(pid)?;
     let tick = Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second())?;
-    Ok(Usage { name: stat.name, pss: pss(pid), cpu: tick * u32::try_from(stat.ticks)? })
+    Ok(Usage { name: stat.name, memory: memory(pid), cpu: tick * u32::try_from(stat.ticks)?, switches: switches(pid) })
 }
 
 struct Stat {
@@ -63,10 +74,23 @@ fn stat(pid: u32) -> anyhow::Result<Stat> {
     Ok(Stat { name, parent: u32::try_from(field(1)?)?, ticks: field(11)? + field(12)? })
 }
 
-fn pss(pid: u32) -> Option<u64> {
+fn memory(pid: u32) -> Option<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+    };
+    Some(Memory { pss: bytes("Pss")?, anonymous: bytes("Pss_Anon")? })
+}
+
+fn switches(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |status: String| -> u64 {
+        let counts = status.lines().filter_map(|line| line.split_once("ctxt_switches:")?.1.trim().parse::<u64>().ok());
+        counts.sum()
+    };
+    // A thread that ends while it is looked at has none.
+    tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok()).map(of).sum()
 }
 
 #[cfg(test)]
@@ -77,7 +101,8 @@ mod tests {
     fn this_process_is_its_own_tree_and_uses_something() {
         let own = std::process::id();
         let tree = tree(own);
-        assert!(tree[&own].pss.unwrap() > 100 << 10);
+        let memory = tree[&own].memory.unwrap();
+        assert!(memory.anonymous > 100 << 10 && memory.pss >= memory.anonymous && tree[&own].switches > 0);
         assert!(!tree.contains_key(&1));
     }
 }

@@ -392,7 +392,10 @@ pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-pub(crate) fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(socket: &Path, request: &Q) -> anyhow::Result<A> {
+pub(crate) fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
+    socket: &Path,
+    request: &Q,
+) -> anyhow::Result<A> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     frame::write(&mut stream, &Frame { epoch: 0, id: 1, message: request })?;

@@ -19,7 +19,6 @@ use theriac_model::id::KeyName;
 use theriac_trusted::{self as trusted, TrustedError};
 use zeroize::Zeroizing;
 
-
 /// C2SP's number for plain ed25519 signatures.
 const ED25519: u8 = 0x01;
 /// A sealed key is about 400 bytes; a file larger than this is something else.

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use theriac_authority::explain;
 use theriac_authority::document;
+use theriac_authority::explain;
 use theriac_authority::host::HostConfig;
 use theriac_authority::package::{self, MAX_PACKAGE, Package};
 
