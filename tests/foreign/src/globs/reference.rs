@@ -37,7 +37,8 @@ enum Token {
 impl Reference {
     /// Reads a glob; `None` where it is none of ours.
     pub(crate) fn parse(glob: &str) -> Option<Self> {
-        let fits = (1..=256).contains(&glob.len()) && !glob.chars().any(char::is_control);
+        let climbs = glob.split('/').any(|part| matches!(part, "" | "." | ".."));
+        let fits = (1..=256).contains(&glob.len()) && !glob.chars().any(char::is_control) && !climbs;
         let tokens = fits.then(|| tokens(glob))??;
         let whole = expand(&tokens)?;
         whole.into_iter().map(|tokens| parts(&tokens)).collect::<Option<_>>().map(Self)
