@@ -87,6 +87,8 @@ impl Bench {
             ),
             writer: Arc::clone(&journal) as _,
             roots: Roots::default(),
+            releases: theriac_runner::releases::Releases::default(),
+            hands: theriac_runner::hands::Hands::default(),
         };
         let round = AtomicU64::new(0);
         write_log(&log, &round);

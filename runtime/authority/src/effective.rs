@@ -18,14 +18,24 @@ use crate::manifest::{Limits, Manifest, OnAmbiguous};
 mod dir;
 mod globs;
 mod group;
+mod http;
+mod kernel;
 mod observed;
+mod program;
+mod release;
 mod suggest;
+pub(crate) mod template;
 mod unit;
 
 pub use dir::{BoundDir, Spent, Use};
 pub use globs::{GlobError, Globs};
 pub use group::BoundGroup;
+pub use http::BoundEndpoint;
+pub(crate) use http::is_path_below;
+pub use kernel::BoundKnob;
 pub use observed::{BoundProbe, BoundSeries};
+pub use program::{BoundProgram, Filled};
+pub use release::BoundRelease;
 pub use unit::BoundUnit;
 
 /// What one remedy may do on this host for one incident.
@@ -41,6 +51,14 @@ pub struct Effective {
     pub series: BTreeMap<Label, BoundSeries>,
     /// Probes, by label.
     pub probes: BTreeMap<Label, BoundProbe>,
+    /// Programs, by label.
+    pub programs: BTreeMap<Label, BoundProgram>,
+    /// Endpoints, by label.
+    pub http: BTreeMap<Label, BoundEndpoint>,
+    /// Numbers of the kernel's, by label.
+    pub kernel: BTreeMap<Label, BoundKnob>,
+    /// Releases of services, by label.
+    pub releases: BTreeMap<Label, BoundRelease>,
     /// What one run may use.
     pub limits: Limits,
     /// What happens when a result is unknown.
@@ -67,6 +85,10 @@ pub fn bind_within(
         processes: BTreeMap::new(),
         series: BTreeMap::new(),
         probes: BTreeMap::new(),
+        programs: BTreeMap::new(),
+        http: BTreeMap::new(),
+        kernel: BTreeMap::new(),
+        releases: BTreeMap::new(),
         limits: manifest.limits,
         on_ambiguous: manifest.on_ambiguous,
         unbound: BTreeMap::new(),
@@ -105,6 +127,22 @@ impl Effective {
                 let bound = BoundProbe::bind(grant.label, host, target)?;
                 self.probes.insert(label, bound);
             }
+            GrantKind::Programs(asked) => {
+                let bound = BoundProgram::bind(grant.label, asked, host)?;
+                self.programs.insert(label, bound);
+            }
+            GrantKind::Http(asked) => {
+                let bound = BoundEndpoint::bind(grant.label, asked, host)?;
+                self.http.insert(label, bound);
+            }
+            GrantKind::Kernel(asked) => {
+                let bound = BoundKnob::bind(grant.label, asked, host)?;
+                self.kernel.insert(label, bound);
+            }
+            GrantKind::Releases(asked) => {
+                let bound = BoundRelease::bind(grant.label, asked, host, target)?;
+                self.releases.insert(label, bound);
+            }
         }
         Ok(())
     }
@@ -132,6 +170,26 @@ impl Effective {
     /// The probe of a label.
     pub fn probe(&self, label: &str) -> Result<&BoundProbe, Denial> {
         self.find(&self.probes, Interface::Probes, label)
+    }
+
+    /// The program of a label.
+    pub fn program(&self, label: &str) -> Result<&BoundProgram, Denial> {
+        self.find(&self.programs, Interface::Programs, label)
+    }
+
+    /// The endpoint of a label.
+    pub fn endpoint(&self, label: &str) -> Result<&BoundEndpoint, Denial> {
+        self.find(&self.http, Interface::Http, label)
+    }
+
+    /// The number of the kernel's of a label.
+    pub fn knob(&self, label: &str) -> Result<&BoundKnob, Denial> {
+        self.find(&self.kernel, Interface::Kernel, label)
+    }
+
+    /// The releases of a label.
+    pub fn release(&self, label: &str) -> Result<&BoundRelease, Denial> {
+        self.find(&self.releases, Interface::Releases, label)
     }
 
     fn find<'a, T>(&self, bound: &'a BTreeMap<Label, T>, interface: Interface, label: &str) -> Result<&'a T, Denial> {

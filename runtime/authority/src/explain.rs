@@ -9,7 +9,9 @@ use serde::Serialize;
 use theriac_model::id::Digest;
 use theriac_model::target::Target;
 
-use crate::effective::{self, Effective};
+use crate::effective::{
+    self, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, Effective,
+};
 use crate::grant::{GrantRef, called, sentence};
 use crate::host::HostConfig;
 use crate::manifest::Manifest;
@@ -212,6 +214,10 @@ fn allowed(grant: GrantRef<'_>, effective: &Effective) -> Option<String> {
             .get(grant.label)
             .map(|series| format!("{} of {}", series.series.metric.as_str(), series.series.target)),
         GrantKind::Probes(_) => effective.probes.get(grant.label).map(|probe| words(&probe.checks)),
+        GrantKind::Programs(_) => effective.programs.get(grant.label).map(BoundProgram::words),
+        GrantKind::Http(_) => effective.http.get(grant.label).map(BoundEndpoint::words),
+        GrantKind::Kernel(_) => effective.kernel.get(grant.label).map(BoundKnob::words),
+        GrantKind::Releases(_) => effective.releases.get(grant.label).map(BoundRelease::words),
     }
 }
 

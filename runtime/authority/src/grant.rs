@@ -80,6 +80,17 @@ macro_rules! verbs {
     (@ changes) => { true };
 }
 
+// After the macro, which they use.
+mod http;
+mod kernel;
+mod program;
+mod release;
+
+pub use http::{HttpGrant, InverseRequest};
+pub use kernel::{KernelGrant, KernelVerb};
+pub use program::{ProgramsGrant, SlotSpec};
+pub use release::{ReleasesGrant, ReleasesVerb};
+
 verbs! {
     /// What can be done in a granted directory.
     FilesVerb, "a verb of `files`",
@@ -188,6 +199,14 @@ pub struct Grants {
     pub series: BTreeMap<Label, SeriesGrant>,
     /// `[grants.probes.L]`.
     pub probes: BTreeMap<Label, ProbesGrant>,
+    /// `[grants.programs.L]`.
+    pub programs: BTreeMap<Label, ProgramsGrant>,
+    /// `[grants.http.L]`.
+    pub http: BTreeMap<Label, HttpGrant>,
+    /// `[grants.kernel.L]`.
+    pub kernel: BTreeMap<Label, KernelGrant>,
+    /// `[grants.releases.L]`.
+    pub releases: BTreeMap<Label, ReleasesGrant>,
 }
 
 /// One grant with its place, for filters such as signers' scopes.
@@ -212,6 +231,14 @@ pub enum GrantKind<'a> {
     Series(&'a SeriesGrant),
     /// Of `observe.probe`.
     Probes(&'a ProbesGrant),
+    /// Of `programs`.
+    Programs(&'a ProgramsGrant),
+    /// Of `http`.
+    Http(&'a HttpGrant),
+    /// Of `kernel`.
+    Kernel(&'a KernelGrant),
+    /// Of `releases`.
+    Releases(&'a ReleasesGrant),
 }
 
 impl GrantKind<'_> {
@@ -223,6 +250,10 @@ impl GrantKind<'_> {
             Self::Processes(_) => Interface::Processes,
             Self::Series(_) => Interface::Series,
             Self::Probes(_) => Interface::Probes,
+            Self::Programs(_) => Interface::Programs,
+            Self::Http(_) => Interface::Http,
+            Self::Kernel(_) => Interface::Kernel,
+            Self::Releases(_) => Interface::Releases,
         }
     }
 
@@ -232,6 +263,10 @@ impl GrantKind<'_> {
             Self::Files(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Units(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Processes(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
+            Self::Kernel(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
+            Self::Releases(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
+            Self::Http(grant) => grant.methods.iter().map(|method| method.as_str()).collect(),
+            Self::Programs(_) => vec!["run"],
             Self::Series(_) | Self::Probes(_) => Vec::new(),
         }
     }
@@ -242,6 +277,10 @@ impl GrantKind<'_> {
             Self::Files(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Units(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Processes(grant) => grant.verbs.iter().any(|verb| verb.changes()),
+            Self::Kernel(grant) => grant.verbs.iter().any(|verb| verb.changes()),
+            Self::Releases(grant) => grant.verbs.iter().any(|verb| verb.changes()),
+            Self::Http(grant) => grant.methods.iter().any(|method| method.changes()),
+            Self::Programs(grant) => grant.changes,
             Self::Series(_) | Self::Probes(_) => false,
         }
     }
@@ -254,6 +293,10 @@ impl GrantKind<'_> {
             Self::Processes(grant) => &grant.why,
             Self::Series(grant) => &grant.why,
             Self::Probes(grant) => &grant.why,
+            Self::Programs(grant) => &grant.why,
+            Self::Http(grant) => &grant.why,
+            Self::Kernel(grant) => &grant.why,
+            Self::Releases(grant) => &grant.why,
         }
     }
 }
@@ -261,12 +304,21 @@ impl GrantKind<'_> {
 impl Grants {
     /// Every grant, by interface and label.
     pub fn iter(&self) -> impl Iterator<Item = GrantRef<'_>> {
-        let files = self.files.iter().map(|(label, grant)| GrantRef { label, grant: GrantKind::Files(grant) });
-        let units = self.units.iter().map(|(label, grant)| GrantRef { label, grant: GrantKind::Units(grant) });
-        let groups = self.processes.iter().map(|(label, grant)| GrantRef { label, grant: GrantKind::Processes(grant) });
-        let series = self.series.iter().map(|(label, grant)| GrantRef { label, grant: GrantKind::Series(grant) });
-        let probes = self.probes.iter().map(|(label, grant)| GrantRef { label, grant: GrantKind::Probes(grant) });
-        files.chain(units).chain(groups).chain(series).chain(probes)
+        fn each<'a, T>(
+            grants: &'a BTreeMap<Label, T>,
+            kind: fn(&'a T) -> GrantKind<'a>,
+        ) -> impl Iterator<Item = GrantRef<'a>> {
+            grants.iter().map(move |(label, grant)| GrantRef { label, grant: kind(grant) })
+        }
+        each(&self.files, GrantKind::Files)
+            .chain(each(&self.units, GrantKind::Units))
+            .chain(each(&self.processes, GrantKind::Processes))
+            .chain(each(&self.series, GrantKind::Series))
+            .chain(each(&self.probes, GrantKind::Probes))
+            .chain(each(&self.programs, GrantKind::Programs))
+            .chain(each(&self.http, GrantKind::Http))
+            .chain(each(&self.kernel, GrantKind::Kernel))
+            .chain(each(&self.releases, GrantKind::Releases))
     }
 }
 

@@ -17,8 +17,16 @@ use crate::document::{self, Field, Mistake};
 use crate::effective::Globs;
 use crate::grant::{FilesVerb, ProcessesVerb, UnitsVerb, WordError, never};
 
+mod http;
+mod kernel;
+mod program;
+mod release;
 mod targets;
 mod window;
+pub use http::EndpointConfig;
+pub use kernel::KnobConfig;
+pub use program::ProgramConfig;
+pub use release::ReleaseConfig;
 pub use window::{Weekday, Window};
 
 /// Why `runner.toml` is refused: the line, what is wrong there, what to write instead.
@@ -48,6 +56,14 @@ pub struct HostConfig {
     pub directories: Vec<DirectoryConfig>,
     /// `[[group]]`.
     pub groups: Vec<GroupConfig>,
+    /// `[[program]]`.
+    pub programs: Vec<ProgramConfig>,
+    /// `[[endpoint]]`.
+    pub endpoints: Vec<EndpointConfig>,
+    /// `[[knob]]`.
+    pub knobs: Vec<KnobConfig>,
+    /// `[[release]]`.
+    pub releases: Vec<ReleaseConfig>,
     /// `[uids]`; `None` where the processes share one user.
     pub uids: Option<Uids>,
     /// The D-Bus address to use in place of the system bus.
@@ -169,6 +185,10 @@ const TOP_KEYS: &[&str] = &[
     "mount",
     "directory",
     "group",
+    "program",
+    "endpoint",
+    "knob",
+    "release",
     "uids",
     "systemd",
 ];
@@ -196,6 +216,10 @@ impl Default for HostConfig {
             mounts: BTreeMap::new(),
             directories: Vec::new(),
             groups: Vec::new(),
+            programs: Vec::new(),
+            endpoints: Vec::new(),
+            knobs: Vec::new(),
+            releases: Vec::new(),
             uids: None,
             systemd_address: None,
             own: Vec::new(),
@@ -227,6 +251,10 @@ impl HostConfig {
         targets::mounts(top.optional("mount"), &mut config.mounts)?;
         targets::directories(top.optional("directory"), &mut config)?;
         config.groups = each(top.optional("group"), targets::group)?;
+        config.programs = each(top.optional("program"), program::parse)?;
+        config.endpoints = each(top.optional("endpoint"), http::parse)?;
+        config.knobs = each(top.optional("knob"), kernel::parse)?;
+        config.releases = each(top.optional("release"), release::parse)?;
         config.uids = top.optional("uids").map(uids).transpose()?;
         if let Some(field) = top.optional("systemd") {
             config.systemd_address = Some(systemd(field)?);

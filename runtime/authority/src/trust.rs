@@ -36,11 +36,27 @@ pub enum Class {
     ProcessesObserve,
     /// Processes: anything else.
     ProcessesChange,
+    /// Programs that change nothing.
+    ProgramsLook,
+    /// Programs that change something.
+    ProgramsChange,
+    /// HTTP: `GET` and `HEAD`.
+    HttpRead,
+    /// HTTP: anything else.
+    HttpChange,
+    /// The kernel's numbers.
+    KernelObserve,
+    /// The kernel's numbers: setting them.
+    KernelChange,
+    /// Releases: which there are.
+    ReleasesObserve,
+    /// Releases: switching.
+    ReleasesChange,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 15] = [
         Self::Observe,
         Self::FilesRead,
         Self::FilesChange,
@@ -48,6 +64,14 @@ impl Class {
         Self::UnitsChange,
         Self::ProcessesObserve,
         Self::ProcessesChange,
+        Self::ProgramsLook,
+        Self::ProgramsChange,
+        Self::HttpRead,
+        Self::HttpChange,
+        Self::KernelObserve,
+        Self::KernelChange,
+        Self::ReleasesObserve,
+        Self::ReleasesChange,
     ];
 
     /// The word used in `trust.toml`.
@@ -60,6 +84,14 @@ impl Class {
             Self::UnitsChange => "units-change",
             Self::ProcessesObserve => "processes-observe",
             Self::ProcessesChange => "processes-change",
+            Self::ProgramsLook => "programs-look",
+            Self::ProgramsChange => "programs-change",
+            Self::HttpRead => "http-read",
+            Self::HttpChange => "http-change",
+            Self::KernelObserve => "kernel-observe",
+            Self::KernelChange => "kernel-change",
+            Self::ReleasesObserve => "releases-observe",
+            Self::ReleasesChange => "releases-change",
         }
     }
 
@@ -78,6 +110,16 @@ impl Class {
             }
             GrantKind::Processes(grant) => {
                 (Self::ProcessesObserve, Self::ProcessesChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
+            }
+            GrantKind::Programs(grant) => (Self::ProgramsLook, Self::ProgramsChange, vec![grant.changes]),
+            GrantKind::Http(grant) => {
+                (Self::HttpRead, Self::HttpChange, grant.methods.iter().map(|method| method.changes()).collect())
+            }
+            GrantKind::Kernel(grant) => {
+                (Self::KernelObserve, Self::KernelChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
+            }
+            GrantKind::Releases(grant) => {
+                (Self::ReleasesObserve, Self::ReleasesChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
             }
             GrantKind::Series(_) | GrantKind::Probes(_) => return vec![Self::Observe],
         };

@@ -84,6 +84,7 @@ pub fn sentence(record: &Record) -> String {
             let what = format!("{} at {}", proposal.remedy, proposal.target);
             format!("proposal of {what} refused (rule {}): {}", outside(rule), outside(reason))
         }
+        Record::ReleaseSeen { unit, release, .. } => format!("{unit} is at release {release}"),
         Record::NotActing { incident, kind, target, reason, summary } => {
             let what = format!("{kind} at {target} (incident {incident})");
             format!("not acting on {what}: {}: {}", outside(reason), outside(summary))

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::denial::Denial;
 use crate::fault::Severity;
+use crate::http::{HttpAnswer, HttpCall};
+use crate::kernel::{KnobCall, KnobInfo};
+use crate::program::{ProgramCall, ProgramOutput};
+use crate::release::{ReleaseCall, ReleaseInfo};
 use crate::remedy::ParamValue;
 use crate::unit::{ActiveState, KillWhom, Property, Signal};
 use crate::units::{Blob, Permille};
@@ -30,6 +34,14 @@ pub enum Interface {
     Series,
     /// `observe`: a probe.
     Probes,
+    /// `programs`: a program.
+    Programs,
+    /// `http`: an endpoint.
+    Http,
+    /// `kernel`: a knob.
+    Kernel,
+    /// `releases`: the releases of a service.
+    Releases,
 }
 
 impl Interface {
@@ -41,11 +53,25 @@ impl Interface {
             Self::Processes => "processes",
             Self::Series => "series",
             Self::Probes => "probes",
+            Self::Programs => "programs",
+            Self::Http => "http",
+            Self::Kernel => "kernel",
+            Self::Releases => "releases",
         }
     }
 
     /// Every interface.
-    pub const ALL: [Self; 5] = [Self::Files, Self::Units, Self::Processes, Self::Series, Self::Probes];
+    pub const ALL: [Self; 9] = [
+        Self::Files,
+        Self::Units,
+        Self::Processes,
+        Self::Series,
+        Self::Probes,
+        Self::Programs,
+        Self::Http,
+        Self::Kernel,
+        Self::Releases,
+    ];
 }
 
 /// One host call.
@@ -74,6 +100,14 @@ pub enum Call {
     Series { handle: Handle, verb: SeriesCall },
     /// A verb of `observe.probe`.
     Probe { handle: Handle, verb: ProbeCall },
+    /// A verb of `programs.program`.
+    Program { handle: Handle, verb: ProgramCall },
+    /// A verb of `http.endpoint`.
+    Http { handle: Handle, verb: HttpCall },
+    /// A verb of `kernel.knob`.
+    Knob { handle: Handle, verb: KnobCall },
+    /// A verb of `releases.release`.
+    Release { handle: Handle, verb: ReleaseCall },
 }
 
 /// Order of a directory listing.
@@ -242,6 +276,14 @@ pub enum Reply {
     Readings(Vec<Reading>),
     /// What a probe said.
     Probe(ProbeInfo),
+    /// What came of a program.
+    Program(ProgramOutput),
+    /// What an endpoint answered.
+    Http(HttpAnswer),
+    /// A number of the kernel's.
+    Knob(KnobInfo),
+    /// A release.
+    Release(ReleaseInfo),
 }
 
 /// An entry handle with its name, which is for people only.

@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::{HttpEffect, HttpRequest};
 use crate::id::{Digest, Label, UnitName};
+use crate::kernel::{KnobEffect, KnobName};
+use crate::program::{ProgramEffect, ProgramEnding, ProgramSpec};
+use crate::release::{ReleaseEffect, ReleaseName, ReleasePlace};
 use crate::target::MountPath;
 use crate::unit::{KillWhom, ProcessId, Property, Signal};
 use crate::units::Bytes;
@@ -21,6 +25,14 @@ pub enum Effect {
     Group { label: Label, group: GroupId, verb: GroupVerb },
     /// A signal to one process of a group.
     Process { label: Label, group: GroupId, process: ProcessId, signal: Signal },
+    /// A program that changes something.
+    Program(ProgramEffect),
+    /// A request that changes something.
+    Http(HttpEffect),
+    /// A change of one number of the kernel's.
+    Knob(KnobEffect),
+    /// A switch to another release.
+    Release(ReleaseEffect),
 }
 
 /// One regular file: device and inode are the identity, the path is where it was found.
@@ -151,6 +163,10 @@ impl Effect {
                 GroupVerb::Renice { .. } => "renice",
             },
             Self::Process { .. } => "signal",
+            Self::Program(effect) => effect.verb(),
+            Self::Http(effect) => effect.verb(),
+            Self::Knob(effect) => effect.verb(),
+            Self::Release(effect) => effect.verb(),
         }
     }
 
@@ -160,6 +176,10 @@ impl Effect {
             Self::File { .. } => "files",
             Self::Unit { .. } => "units",
             Self::Group { .. } | Self::Process { .. } => "processes",
+            Self::Program(_) => "programs",
+            Self::Http(_) => "http",
+            Self::Knob(_) => "kernel",
+            Self::Release(_) => "releases",
         }
     }
 
@@ -170,6 +190,10 @@ impl Effect {
             | Self::Unit { label, .. }
             | Self::Group { label, .. }
             | Self::Process { label, .. } => label,
+            Self::Program(effect) => &effect.label,
+            Self::Http(effect) => &effect.label,
+            Self::Knob(effect) => &effect.label,
+            Self::Release(effect) => &effect.label,
         }
     }
 
@@ -178,8 +202,10 @@ impl Effect {
         match self {
             Self::File { verb, .. } => !matches!(verb, FileVerb::Append { .. }),
             Self::Unit { verb, .. } => !matches!(verb, UnitVerb::Restart | UnitVerb::Kill { .. }),
-            Self::Group { .. } => true,
+            Self::Group { .. } | Self::Knob(_) | Self::Release(_) => true,
             Self::Process { .. } => false,
+            Self::Program(effect) => effect.idempotent,
+            Self::Http(effect) => effect.method.is_idempotent(),
         }
     }
 
@@ -192,7 +218,22 @@ impl Effect {
             (Self::Unit { .. }, Self::Unit { .. })
             | (Self::Group { .. }, Self::Group { .. })
             | (Self::Process { .. }, Self::Process { .. }) => self == planned,
-            (Self::File { .. } | Self::Unit { .. } | Self::Group { .. } | Self::Process { .. }, _) => false,
+            (Self::Program(now), Self::Program(planned)) => now.is_within(planned),
+            (Self::Http(now), Self::Http(planned)) => now.is_within(planned),
+            (Self::Knob(now), Self::Knob(planned)) => now.is_within(planned),
+            (Self::Release(now), Self::Release(planned)) => now.is_within(planned),
+            (
+                Self::File { .. }
+                | Self::Unit { .. }
+                | Self::Group { .. }
+                | Self::Process { .. }
+                | Self::Program(_)
+                | Self::Http(_)
+               
+                | Self::Knob(_)
+                | Self::Release(_),
+                _,
+            ) => false,
         }
     }
 }
@@ -269,6 +310,10 @@ impl fmt::Display for Effect {
             Self::Process { group, process, signal, .. } => {
                 write!(f, "signal {} to process {} of {group}", signal.as_str(), process.pid)
             }
+            Self::Program(effect) => effect.fmt(f),
+            Self::Http(effect) => effect.fmt(f),
+            Self::Knob(effect) => effect.fmt(f),
+            Self::Release(effect) => effect.fmt(f),
         }
     }
 }
@@ -309,6 +354,14 @@ pub enum Undo {
     SetAffinity { group: GroupId, masks: Vec<(ProcessId, String)> },
     /// Gives each process its nice value back; needs privilege where the value was raised.
     Renice { group: GroupId, values: Vec<(ProcessId, i32)> },
+    /// Runs the program that the grant names as the inverse.
+    RunProgram { inverse: ProgramSpec },
+    /// Sends the request that the grant names as the inverse.
+    SendHttp { inverse: HttpRequest },
+    /// Sets a number of the kernel's back to the value read before.
+    SetKnob { knob: KnobName, value: i64 },
+    /// Points the link at the release that was in use before.
+    SwitchRelease { place: ReleasePlace, release: ReleaseName },
     /// Nothing can be done, or nothing needs doing.
     Nothing { reason: String },
 }
@@ -363,6 +416,14 @@ pub enum Observed {
     Running(ProcessId),
     /// A process is gone.
     Gone(ProcessId),
+    /// A program has not run yet, or ended so.
+    Program(Option<ProgramEnding>),
+    /// A request has not been sent yet, or was answered with that status.
+    Http(Option<u16>),
+    /// A number of the kernel's has that value.
+    Knob(i64),
+    /// That release is in use.
+    Release(ReleaseName),
 }
 
 impl fmt::Display for Observed {
@@ -382,6 +443,12 @@ impl fmt::Display for Observed {
             }
             Self::Running(process) => write!(f, "process {} runs", process.pid),
             Self::Gone(process) => write!(f, "process {} is gone", process.pid),
+            Self::Program(None) => f.write_str("not run"),
+            Self::Program(Some(ending)) => ending.fmt(f),
+            Self::Http(None) => f.write_str("not sent"),
+            Self::Http(Some(status)) => write!(f, "answered with {status}"),
+            Self::Knob(value) => write!(f, "{value}"),
+            Self::Release(release) => write!(f, "release {release}"),
         }
     }
 }

@@ -69,6 +69,10 @@ pub enum Guard {
     NotStoppedOnPurpose,
     /// The manager is not about to do it by itself.
     NotRestartingItself,
+    /// The program's file is root's in every part of its path.
+    TrustedProgram,
+    /// The value before is still the one that was planned for.
+    SameValue,
     /// The runner still measures the fault.
     FaultPresent,
 }

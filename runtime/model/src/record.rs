@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::denial::Denial;
 use crate::effect::{Effect, Observed, Outcome, Undo, UndoClass, UndoOutcome};
 use crate::fault::FaultKind;
-use crate::id::{Digest, IncidentId, PlaybookName, RemedyName, RunId};
+use crate::id::{Digest, IncidentId, PlaybookName, RemedyName, RunId, UnitName};
 use crate::plan::{Plan, PlanHash};
 use crate::playbook::Level;
+use crate::release::{ReleaseName, ReleasePlace};
 use crate::remedy::{Params, RemedyRef};
 use crate::run::{RunEvent, RunState};
 use crate::target::Target;
@@ -89,6 +90,8 @@ pub enum Record {
     RemedyRefused { name: String, reason: String },
     /// A proposal was refused before a run was reserved.
     ProposalRefused { proposal: Proposal, rule: String, reason: String },
+    /// That release of a service is in use: what `previous` and `switch-back` go by.
+    ReleaseSeen { unit: UnitName, place: ReleasePlace, release: ReleaseName },
     /// The agent decided to do nothing.
     NotActing { incident: IncidentId, kind: FaultKind, target: Target, reason: String, summary: String },
     /// The agent reports how an incident ended, for the numbers.
@@ -156,6 +159,7 @@ impl Record {
             | Self::RemedyLoaded { .. }
             | Self::RemedyRefused { .. }
             | Self::ProposalRefused { .. }
+            | Self::ReleaseSeen { .. }
             | Self::NotActing { .. }
             | Self::IncidentEnded { .. } => None,
         }

@@ -36,6 +36,7 @@ use crate::courier::NetCourier;
 use crate::observer::{Observer, Prober};
 use crate::operator_socket::OperatorSocket;
 use crate::parts::Parts;
+use crate::releases::{self, Releases};
 use crate::remedies::{Remedies, chain};
 use crate::rules::{Rules, RulesError};
 use crate::run::recovery;
@@ -130,6 +131,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     let resumed = recovery::resume(&parts)?;
     let every = parts.rules().host.timing.sample_every.duration();
     parts.observer.start(every).map_err(system("starting the observer"))?;
+    watch_releases(&parts, every)?;
     let events = follow_launcher(&parts).map_err(system("listening to the launcher"))?;
     // Before anybody can reach us: a request to stop must never find the default action, which leaves no last record.
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(system("listening to signals"))?;
@@ -140,6 +142,26 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     drop(events);
     parts.observer.stop();
     ended
+}
+
+/// What is in use now is known before anybody can ask; from then on every change is journaled as it is seen.
+fn watch_releases(parts: &Arc<Parts>, every: Duration) -> Result<(), DaemonError> {
+    let listed = parts.rules().host.releases.clone();
+    if listed.is_empty() {
+        return Ok(());
+    }
+    releases::look(&listed, &parts.world)?;
+    let parts = Arc::clone(parts);
+    let watch = move || {
+        loop {
+            std::thread::sleep(every);
+            if let Err(error) = releases::look(&listed, &parts.world) {
+                return tracing::error!(error = %chain(&error), "a release was not recorded");
+            }
+        }
+    };
+    std::thread::Builder::new().name("releases".into()).spawn(watch).map_err(system("watching releases"))?;
+    Ok(())
 }
 
 fn make_directories(layout: &Layout) -> Result<(), DaemonError> {
@@ -216,6 +238,8 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
         undo: std::sync::Mutex::new(undo),
         writer: Arc::clone(&book) as _,
         roots,
+        releases: Releases::of(entries),
+        hands: crate::hands::Hands::default(),
     };
     let workers = WorkerConfig { program: settings.worker.clone(), identities: identities(rules.host.uids.as_ref()) };
     let first = Worker::start(&workers, 0)?;

@@ -44,7 +44,8 @@ pub(crate) fn apply(numbers: &mut RunnerNumbers, entry: &Entry) {
         | Record::Held { .. }
         | Record::Resumed { .. }
         | Record::RemedyLoaded { .. }
-        | Record::RemedyRefused { .. } => {}
+        | Record::RemedyRefused { .. }
+        | Record::ReleaseSeen { .. } => {}
     }
 }
 

@@ -11,6 +11,7 @@ use theriac_probe::group::Groups;
 
 use crate::capability::files::{Archive, PlaceError, state};
 use crate::capability::processes::{facts, mask_of, nice_of, start_of, threads_of};
+use crate::capability::{http, kernel, programs, releases};
 pub use crate::undo::Intent;
 use crate::undo::{self, identity, place};
 use crate::world::World;
@@ -41,6 +42,10 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
         Effect::Unit { verb, .. } => of_unit(world, intent, *verb),
         Effect::Group { verb, .. } => of_group(world, intent, *verb),
         Effect::Process { process, signal, .. } => of_process(*process, *signal),
+        Effect::Program(effect) => programs::observe(effect),
+        Effect::Http(effect) => http::observe(effect),
+        Effect::Knob(effect) => kernel::observe(intent, effect),
+        Effect::Release(effect) => releases::observe(effect),
     }
 }
 

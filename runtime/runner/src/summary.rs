@@ -129,6 +129,7 @@ fn update(summary: &mut RunSummary, entry: &Entry) -> bool {
         | Record::RemedyLoaded { .. }
         | Record::RemedyRefused { .. }
         | Record::ProposalRefused { .. }
+        | Record::ReleaseSeen { .. }
         | Record::NotActing { .. }
         | Record::IncidentEnded { .. } => false,
     }

@@ -15,6 +15,8 @@ use theriac_model::unit::Backend;
 
 use crate::backend::ServiceManager;
 use crate::capability::files::Identity;
+use crate::hands::Hands;
+use crate::releases::Releases;
 use crate::writer::Writer;
 
 /// What the runner measures, for remedies that may read it.
@@ -51,6 +53,10 @@ pub struct World {
     pub writer: Arc<dyn Writer>,
     /// Directories as they were when they were first seen.
     pub roots: Roots,
+    /// Which releases were in use when.
+    pub releases: Releases,
+    /// What other processes do for the runner.
+    pub hands: Hands,
 }
 
 impl std::fmt::Debug for World {

@@ -24,6 +24,18 @@ pub enum Series {}
 /// A granted probe.
 #[derive(Debug)]
 pub enum Probe {}
+/// A granted program.
+#[derive(Debug)]
+pub enum Program {}
+/// A granted HTTP endpoint.
+#[derive(Debug)]
+pub enum Endpoint {}
+/// A granted number of the kernel's.
+#[derive(Debug)]
+pub enum Knob {}
+/// The granted releases of a service.
+#[derive(Debug)]
+pub enum Release {}
 
 mod generated {
     wasmtime::component::bindgen!({
@@ -39,9 +51,15 @@ mod generated {
             "theriac:remedy/processes.process": super::Process,
             "theriac:remedy/observe.series": super::Series,
             "theriac:remedy/observe.probe": super::Probe,
+            "theriac:remedy/programs.program": super::Program,
+            "theriac:remedy/http.endpoint": super::Endpoint,
+            "theriac:remedy/kernel.knob": super::Knob,
+            "theriac:remedy/releases.release": super::Release,
         },
     });
 }
 
-pub(crate) use generated::theriac::remedy::{fault, files, log, observe, processes, types, units};
+pub(crate) use generated::theriac::remedy::{
+    fault, files, http, kernel, log, observe, processes, programs, releases, types, units,
+};
 pub(crate) use generated::{Remedy, RemedyPre};

@@ -6,7 +6,10 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use crate::bindings::{Remedy, RemedyPre, fault, files, log, observe, processes, types, units};
+use crate::bindings::{
+    Remedy, RemedyPre, fault, files, http, kernel, log, observe, processes, programs, releases,
+    types, units,
+};
 use crate::clock::Clock;
 use crate::compile::Artefact;
 use crate::ending::{Broken, Ending, translate};
@@ -139,6 +142,10 @@ fn link(linker: &mut Linker<State>, interface: Interface) -> wasmtime::Result<()
         Interface::Units => units::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Processes => processes::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Observe => observe::add_to_linker::<_, HasSelf<State>>(linker, itself),
+        Interface::Programs => programs::add_to_linker::<_, HasSelf<State>>(linker, itself),
+        Interface::Http => http::add_to_linker::<_, HasSelf<State>>(linker, itself),
+        Interface::Kernel => kernel::add_to_linker::<_, HasSelf<State>>(linker, itself),
+        Interface::Releases => releases::add_to_linker::<_, HasSelf<State>>(linker, itself),
     }
 }
 

@@ -24,12 +24,31 @@ pub enum Interface {
     Processes,
     /// `[grants.series.LABEL]` and `[grants.probes.LABEL]`.
     Observe,
+    /// `[grants.programs.LABEL]`.
+    Programs,
+    /// `[grants.http.LABEL]`.
+    Http,
+    /// `[grants.kernel.LABEL]`.
+    Kernel,
+    /// `[grants.releases.LABEL]`.
+    Releases,
 }
 
 impl Interface {
     /// Every interface.
-    pub const ALL: [Self; 7] =
-        [Self::Types, Self::Fault, Self::Log, Self::Files, Self::Units, Self::Processes, Self::Observe];
+    pub const ALL: [Self; 11] = [
+        Self::Types,
+        Self::Fault,
+        Self::Log,
+        Self::Files,
+        Self::Units,
+        Self::Processes,
+        Self::Observe,
+        Self::Programs,
+        Self::Http,
+        Self::Kernel,
+        Self::Releases,
+    ];
 
     /// Its name within the package.
     pub const fn short(self) -> &'static str {
@@ -41,6 +60,10 @@ impl Interface {
             Self::Units => "units",
             Self::Processes => "processes",
             Self::Observe => "observe",
+            Self::Programs => "programs",
+            Self::Http => "http",
+            Self::Kernel => "kernel",
+            Self::Releases => "releases",
         }
     }
 
@@ -57,6 +80,10 @@ impl Interface {
             Self::Units => Some("[grants.units.LABEL]"),
             Self::Processes => Some("[grants.processes.LABEL]"),
             Self::Observe => Some("[grants.series.LABEL] or [grants.probes.LABEL]"),
+            Self::Programs => Some("[grants.programs.LABEL]"),
+            Self::Http => Some("[grants.http.LABEL]"),
+            Self::Kernel => Some("[grants.kernel.LABEL]"),
+            Self::Releases => Some("[grants.releases.LABEL]"),
         }
     }
 

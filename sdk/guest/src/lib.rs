@@ -31,9 +31,13 @@ pub mod bindings;
 mod denial;
 mod fault;
 pub mod files;
+pub mod http;
+pub mod kernel;
 mod logging;
 pub mod observe;
 pub mod processes;
+pub mod programs;
+pub mod releases;
 mod runtime;
 pub mod units;
 

@@ -116,6 +116,10 @@ fn words(effect: &Effect) -> String {
         Effect::Group { verb: GroupVerb::SetAffinity { cpus }, .. } => format!("{verb} {cpus}"),
         Effect::Group { verb: GroupVerb::Renice { nice }, .. } => format!("{verb} {nice}"),
         Effect::Process { signal, .. } => format!("{verb} {}", signal.as_str()),
+        Effect::Program(effect) => format!("{verb} {}", effect.program),
+        Effect::Http(effect) => format!("{verb} {}", effect.target),
+        Effect::Knob(effect) => format!("{verb} {} {}", effect.knob, effect.value),
+        Effect::Release(effect) => format!("{verb} {}", effect.to),
     }
 }
 

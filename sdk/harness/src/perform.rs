@@ -268,7 +268,14 @@ fn files_of(entries: &[Entry], effects: &BTreeSet<u32>) -> BTreeSet<FileKey> {
     let intents = entries.iter().filter_map(|entry| Intent::of(&entry.record));
     let file = |intent: Intent<'_>| match intent.effect {
         Effect::File { label, file, .. } => Some((label.clone(), file.path.clone())),
-        Effect::Unit { .. } | Effect::Group { .. } | Effect::Process { .. } => None,
+        Effect::Unit { .. }
+        | Effect::Group { .. }
+        | Effect::Process { .. }
+        | Effect::Program(_)
+        | Effect::Http(_)
+       
+        | Effect::Knob(_)
+        | Effect::Release(_) => None,
     };
     intents.filter(|intent| effects.contains(&intent.index)).filter_map(file).collect()
 }

@@ -157,6 +157,8 @@ fn world(
         undo: Mutex::new(undo),
         writer: notes as Arc<dyn Writer>,
         roots,
+        releases: theriac_runner::releases::Releases::default(),
+        hands: theriac_runner::hands::Hands::default(),
     })
 }
 

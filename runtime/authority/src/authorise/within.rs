@@ -44,6 +44,30 @@ pub fn check_effects(plan: &Plan, grants: &Effective) -> Result<(), Denial> {
                 same(&planned.effect, bound.group == *group)?;
                 bound.admits_process(&ProcessCall::Signal { signal: *signal })?;
             }
+            Effect::Program(effect) => {
+                grants
+                    .programs
+                    .get(&effect.label)
+                    .ok_or_else(|| none(&planned.effect))?
+                    .admits_effect(planned, effect)?;
+            }
+            Effect::Http(effect) => {
+                grants.http.get(&effect.label).ok_or_else(|| none(&planned.effect))?.admits_effect(planned, effect)?;
+            }
+            Effect::Knob(effect) => {
+                grants
+                    .kernel
+                    .get(&effect.label)
+                    .ok_or_else(|| none(&planned.effect))?
+                    .admits_effect(planned, effect)?;
+            }
+            Effect::Release(effect) => {
+                grants
+                    .releases
+                    .get(&effect.label)
+                    .ok_or_else(|| none(&planned.effect))?
+                    .admits_effect(planned, effect)?;
+            }
         }
     }
     Ok(())

@@ -92,7 +92,7 @@ fn a_deleted_file_has_globs_of_its_own_where_the_manifest_says_so() {
     assert!(!own.for_deleted().shows(Path::new("keep/app.live")), "`except` holds for both");
 }
 
-fn bound(manifest: &str, host: &str, target: &str) -> Effective {
+pub(super) fn bound(manifest: &str, host: &str, target: &str) -> Effective {
     let manifest = Manifest::parse(manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}"));
     let host = HostConfig::parse(host).unwrap_or_else(|error| panic!("{error}\n{host}"));
     bind(&manifest, &host, &target.parse().unwrap())
@@ -106,7 +106,7 @@ fn on_unit() -> Effective {
     bound(MANIFEST, HOST, "unit:web.service")
 }
 
-fn rule<T: std::fmt::Debug>(answer: Result<T, Denial>) -> String {
+pub(super) fn rule<T: std::fmt::Debug>(answer: Result<T, Denial>) -> String {
     answer.expect_err("it is denied").rule
 }
 
@@ -317,7 +317,7 @@ fn a_group_call_is_held_to_verbs_and_signals() {
 }
 
 /// Writes the lines of a suggestion into the two files.
-fn applied(suggestion: &str, manifest: &str, host: &str) -> (String, String) {
+pub(super) fn applied(suggestion: &str, manifest: &str, host: &str) -> (String, String) {
     let mut manifest: toml::Table = manifest.parse().unwrap();
     let mut host: toml::Table = host.parse().unwrap();
     for line in suggestion.lines() {

@@ -43,21 +43,25 @@ pub(crate) fn sentence(grant: GrantKind<'_>) -> String {
         GrantKind::Processes(grant) => processes(grant),
         GrantKind::Series(SeriesGrant { metric, .. }) => format!("read {} of the incident's target", metric.as_str()),
         GrantKind::Probes(ProbesGrant { .. }) => "run the health checks of the incident's target".to_owned(),
+        GrantKind::Programs(grant) => grant.sentence(),
+        GrantKind::Http(grant) => grant.sentence(),
+        GrantKind::Kernel(grant) => grant.sentence(),
+        GrantKind::Releases(grant) => grant.sentence(),
     }
 }
 
-fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+pub(super) fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// A size without rounding: `Bytes` shows one decimal, which would make two different limits look alike.
-fn exact(bytes: Bytes) -> String {
+pub(super) fn exact(bytes: Bytes) -> String {
     let shown = bytes.to_string();
     if shown.contains('.') { format!("{} B", bytes.0) } else { shown }
 }
 
 /// A glob as it stands, quoted where it could be taken for more than one.
-fn globs(patterns: &[String]) -> String {
+pub(super) fn globs(patterns: &[String]) -> String {
     let plain = |pattern: &String| pattern.bytes().all(|b| b.is_ascii_graphic() && !b",;\"".contains(&b));
     list(patterns.iter().map(|p| if plain(p) { p.clone() } else { format!("\"{}\"", p.escape_default()) }))
 }
@@ -166,5 +170,9 @@ pub(crate) const fn called(interface: Interface) -> &'static str {
         Interface::Processes => "processes",
         Interface::Series => "measurements",
         Interface::Probes => "health checks",
+        Interface::Programs => "programs",
+        Interface::Http => "HTTP endpoints",
+        Interface::Kernel => "numbers of the kernel's",
+        Interface::Releases => "releases",
     }
 }

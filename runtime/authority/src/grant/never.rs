@@ -3,6 +3,7 @@
 //! Each entry is here because a mistake with it takes the machine, the way in, or Theriac's own evidence.
 
 use theriac_model::id::UnitName;
+use theriac_model::kernel::KnobName;
 use theriac_model::target::MountPath;
 
 /// Directories that are refused with everything below them.
@@ -80,6 +81,45 @@ pub(crate) fn unit(name: &UnitName) -> Option<&'static str> {
     TYPES.iter().any(|kind| name.ends_with(kind)).then_some("a unit of this type takes other things along")
 }
 
+/// Trees of the kernel's numbers that can be granted; the rest is security, hardware or debugging.
+const KNOBS: &[&str] = &["vm.", "net.", "fs.inotify.", "fs.aio-", "fs.file-", "fs.nr_", "kernel.pid_max", "kernel.threads-max"];
+
+/// Numbers within those trees that are not settings, or that decide who may reach what. Compared with the last part.
+const KNOB_NAMES: &[(&str, &str)] = &[
+    ("drop_caches", "it is a command, and frees nothing that the kernel would not free by itself"),
+    ("compact_memory", "it is a command"),
+    ("stat_refresh", "it is a command"),
+    ("flush", "it is a command"),
+    ("mmap_min_addr", "it protects the kernel from programs"),
+    ("panic_on_oom", "it turns a full memory into a reboot"),
+    ("unprivileged_userfaultfd", "it protects the kernel from programs"),
+    ("bpf_jit_enable", "it protects the kernel from programs"),
+    ("bpf_jit_harden", "it protects the kernel from programs"),
+    ("bpf_jit_kallsyms", "it protects the kernel from programs"),
+    ("ip_forward", "it decides who may reach what"),
+    ("forwarding", "it decides who may reach what"),
+    ("rp_filter", "it decides who may reach what"),
+    ("accept_redirects", "it decides who may reach what"),
+    ("secure_redirects", "it decides who may reach what"),
+    ("send_redirects", "it decides who may reach what"),
+    ("accept_source_route", "it decides who may reach what"),
+    ("accept_local", "it decides who may reach what"),
+    ("route_localnet", "it decides who may reach what"),
+    ("ip_unprivileged_port_start", "it decides who may listen where"),
+    ("disable_ipv6", "it can cut off the way in"),
+];
+
+/// Why this number can't be granted; `None` when it can.
+pub(crate) fn knob(name: &KnobName) -> Option<&'static str> {
+    let name = name.as_str();
+    let last = name.rsplit('.').next().unwrap_or(name);
+    if let Some((_, why)) = KNOB_NAMES.iter().find(|(known, _)| *known == last) {
+        return Some(why);
+    }
+    let known = KNOBS.iter().any(|tree| name == *tree || (tree.ends_with(['.', '-', '_']) && name.starts_with(tree)));
+    (!known).then_some("only `vm.`, `net.`, the limits of `fs.` and the process limits of `kernel.` are numbers to heal with")
+}
+
 /// Names of files and directories that no glob lets through. They look like logs and are databases, or they are the way in;
 /// compared with each part of the path.
 pub(crate) const FILE_NAMES: &[(&str, &str)] = &[
@@ -145,6 +185,27 @@ mod tests {
         }
         for path in ["/var/log", "/var/lib/app", "/srv/www", "/etcetera", "/home/app/logs", "/tmp/x"] {
             assert!(directory(&MountPath::parse(path).unwrap()).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_decide_who_may_reach_what_are_refused_and_their_neighbours_are_not() {
+        for name in [
+            "kernel.core_pattern",
+            "kernel.modules_disabled",
+            "kernel.pid_max.x",
+            "vm.drop_caches",
+            "net.ipv4.ip_forward",
+            "net.ipv4.conf.all.rp_filter",
+            "net.core.bpf_jit_harden",
+            "fs.protected_symlinks",
+            "user.max_user_namespaces",
+            "dev.cdrom.autoeject",
+        ] {
+            assert!(knob(&KnobName::parse(name).unwrap()).is_some(), "{name}");
+        }
+        for name in ["vm.swappiness", "net.core.somaxconn", "net.netfilter.nf_conntrack_max", "kernel.pid_max", "fs.file-max"] {
+            assert!(knob(&KnobName::parse(name).unwrap()).is_none(), "{name}");
         }
     }
 

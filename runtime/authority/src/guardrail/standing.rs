@@ -194,6 +194,7 @@ impl Standing {
             | Record::Started { .. }
             | Record::Stopped
             | Record::RemedyRefused { .. }
+            | Record::ReleaseSeen { .. }
             | Record::NotActing { .. } => Ok(()),
         }
     }

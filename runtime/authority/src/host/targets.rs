@@ -206,7 +206,7 @@ fn directory(field: Field) -> Result<DirectoryConfig, Mistake> {
     Ok(DirectoryConfig { path, label, verbs, archive_to, set_aside, reproducible })
 }
 
-fn place(field: &Field) -> Result<MountPath, Mistake> {
+pub(super) fn place(field: &Field) -> Result<MountPath, Mistake> {
     let path = field.parse_with(MountPath::parse)?;
     match never::directory(&path) {
         Some(reason) => Err(field.mistake(format!("`{path}` can never be granted: {reason}"), "")),

@@ -11,6 +11,11 @@ use theriac_model::time::Span;
 use theriac_model::unit::Signal;
 use theriac_model::units::Bytes;
 
+mod http;
+pub(crate) mod kernel;
+pub(crate) mod program;
+mod release;
+
 use super::MAX_GRANTS;
 use crate::document::{Field, Mistake, Table};
 use crate::effective::Globs;
@@ -45,6 +50,10 @@ pub(super) fn parse(field: Field) -> Result<Grants, Mistake> {
             Interface::Processes => grants.processes = labelled(field, processes)?,
             Interface::Series => grants.series = labelled(field, series)?,
             Interface::Probes => grants.probes = labelled(field, probes)?,
+            Interface::Programs => grants.programs = labelled(field, program::parse)?,
+            Interface::Http => grants.http = labelled(field, http::parse)?,
+            Interface::Kernel => grants.kernel = labelled(field, kernel::parse)?,
+            Interface::Releases => grants.releases = labelled(field, release::parse)?,
         }
     }
     if grants.iter().count() > MAX_GRANTS { Err(too_many) } else { Ok(grants) }
@@ -229,18 +238,21 @@ fn unit_name(field: &Field) -> Result<UnitName, Mistake> {
     }
 }
 
+fn unit_source(table: &mut Table) -> Result<UnitSource, Mistake> {
+    let unit = table.required("unit", "a full unit name or { from = \"incident\" }")?;
+    if unit.is_table() {
+        return from(unit, "incident").map(|()| UnitSource::Incident);
+    }
+    unit_name(&unit).map(UnitSource::Name)
+}
+
 const UNITS_KEYS: &[&str] =
     &["unit", "verbs", "job_timeout", "cpu_quota", "cpu_weight", "memory_high", "tasks_max", "signals", "why"];
 
 fn units(field: Field) -> Result<UnitsGrant, Mistake> {
     let mut table = field.table(UNITS_KEYS)?;
     let why = why(&mut table)?;
-    let unit = table.required("unit", "a full unit name or { from = \"incident\" }")?;
-    let unit = if unit.is_table() {
-        from(unit, "incident").map(|()| UnitSource::Incident)?
-    } else {
-        UnitSource::Name(unit_name(&unit)?)
-    };
+    let unit = unit_source(&mut table)?;
     let verbs: BTreeSet<UnitsVerb> = verbs(&mut table, UnitsVerb::ALL.iter().map(|verb| verb.as_str()))?;
     let mut job_timeout = DEFAULT_JOB;
     if verbs.iter().any(|verb| verb.waits_for_job()) {
@@ -283,7 +295,7 @@ fn property_bounds(table: &mut Table, granted: bool) -> Result<PropertyBounds, M
     Ok(bounds)
 }
 
-fn range(field: Field, parse: fn(&Field) -> Result<u64, Mistake>) -> Result<(u64, u64), Mistake> {
+fn range<T: PartialOrd>(field: Field, parse: fn(&Field) -> Result<T, Mistake>) -> Result<(T, T), Mistake> {
     let mut table = field.table(&["min", "max"])?;
     let min = parse(&table.required("min", "the smallest value allowed")?)?;
     let max_field = table.required("max", "the largest value allowed")?;

@@ -183,7 +183,12 @@ fn unit_of(effect: &Effect) -> Option<&UnitName> {
             GroupId::Unit(unit) => Some(unit),
             GroupId::Cgroup(_) | GroupId::User(_) => None,
         },
-        Effect::File { .. } => None,
+        Effect::Release(effect) => Some(&effect.unit),
+        Effect::File { .. }
+        | Effect::Program(_)
+        | Effect::Http(_)
+       
+        | Effect::Knob(_) => None,
     }
 }
 
@@ -206,10 +211,15 @@ fn changes_security(effect: &Effect) -> bool {
     match effect {
         Effect::File { .. } => file_path(effect)
             .is_some_and(|path| below(&SECURITY_DIRECTORIES, &path) || SECURITY_FILES.contains(&path.as_str())),
-        Effect::Unit { .. } | Effect::Group { .. } | Effect::Process { .. } => unit_of(effect).is_some_and(|unit| {
-            let stem = unit.as_str().split(['.', '@']).next().unwrap_or_default();
-            SECURITY_UNITS.contains(&stem)
-        }),
+        Effect::Unit { .. } | Effect::Group { .. } | Effect::Process { .. } | Effect::Release(_) => unit_of(effect)
+            .is_some_and(|unit| {
+                let stem = unit.as_str().split(['.', '@']).next().unwrap_or_default();
+                SECURITY_UNITS.contains(&stem)
+            }),
+        Effect::Knob(effect) => {
+            ["kernel.", "fs.protected_", "user."].iter().any(|of| effect.knob.as_str().starts_with(of))
+        }
+        Effect::Program(_) | Effect::Http(_) => false,
     }
 }
 
@@ -220,7 +230,14 @@ fn changes_database(effect: &Effect) -> bool {
 fn file_path(effect: &Effect) -> Option<String> {
     match effect {
         Effect::File { file, .. } => Some(format!("{}/{}", file.dir.as_str().trim_end_matches('/'), file.path)),
-        Effect::Unit { .. } | Effect::Group { .. } | Effect::Process { .. } => None,
+        Effect::Unit { .. }
+        | Effect::Group { .. }
+        | Effect::Process { .. }
+        | Effect::Program(_)
+        | Effect::Http(_)
+       
+        | Effect::Knob(_)
+        | Effect::Release(_) => None,
     }
 }
 

@@ -69,6 +69,10 @@ pub(super) const fn affects_service(effect: &Effect) -> bool {
             | UnitVerb::SetProperty { .. } => true,
         },
         Effect::Group { .. } | Effect::Process { .. } => true,
+        // What a program or a request does is known to those who approved it, and to nobody here.
+        Effect::Program(_) | Effect::Http(_) | Effect::Release(_) => true,
+        // Of the whole machine: its row says so.
+        Effect::Knob(_) => false,
     }
 }
 
@@ -98,6 +102,12 @@ const fn row(effect: &Effect) -> [u64; 4] {
             GroupVerb::SetAffinity { .. } => [60, 80, 80, 150],
         },
         Effect::Process { signal, .. } => kill(KillWhom::Main, *signal),
+        Effect::Program(_) => [100, 200, 250, 450],
+        Effect::Http(_) => [100, 200, 250, 400],
+        // Of the whole machine, and every service on it.
+        Effect::Knob(_) => [320, 360, 360, 720],
+        // Back to a release that worked, and still: what it does to the data it finds, nobody measured.
+        Effect::Release(_) => [360, 400, 400, 600],
     }
 }
 

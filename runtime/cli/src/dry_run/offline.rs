@@ -136,6 +136,8 @@ fn world(
         undo: Mutex::new(undo),
         writer: Arc::clone(memory) as _,
         roots,
+        releases: theriac_runner::releases::Releases::default(),
+        hands: theriac_runner::hands::Hands::default(),
     };
     Ok((world, observer))
 }

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_model::effect::GroupId;
 use theriac_model::id::UnitName;
+use theriac_model::kernel::KnobName;
+use theriac_model::release::ReleaseName;
+use theriac_model::target::MountPath;
 use theriac_model::unit::{ActiveState, ProcessId};
 
 use crate::capability::files::Identity;
@@ -27,6 +30,10 @@ pub(crate) enum Assumption {
     Confined { group: GroupId, cpus: u32 },
     /// The process is gone.
     ProcessGone { process: ProcessId },
+    /// A number of the kernel's has that value.
+    Knob { knob: KnobName, value: i64 },
+    /// That release is in use.
+    Release { link: MountPath, release: ReleaseName },
     /// Nothing that a read would show.
     Nothing,
 }
@@ -40,6 +47,8 @@ pub(crate) struct Overlay {
     units: BTreeMap<UnitName, Option<(ActiveState, &'static str)>>,
     confined: BTreeMap<GroupId, u32>,
     processes: BTreeSet<ProcessId>,
+    knobs: BTreeMap<KnobName, i64>,
+    releases: BTreeMap<MountPath, ReleaseName>,
 }
 
 impl Overlay {
@@ -74,6 +83,12 @@ impl Overlay {
             }
             Assumption::ProcessGone { process } => {
                 self.processes.insert(process);
+            }
+            Assumption::Knob { knob, value } => {
+                self.knobs.insert(knob, value);
+            }
+            Assumption::Release { link, release } => {
+                self.releases.insert(link, release);
             }
             Assumption::Nothing => {}
         }
@@ -114,6 +129,18 @@ impl Overlay {
 
     pub(crate) fn process_gone(&self, process: ProcessId) -> bool {
         self.processes.contains(&process)
+    }
+}
+
+/// What the dry run assumes of things that have one value each.
+impl Overlay {
+
+    pub(crate) fn knob(&self, knob: &KnobName) -> Option<i64> {
+        self.knobs.get(knob).copied()
+    }
+
+    pub(crate) fn release(&self, link: &MountPath) -> Option<&ReleaseName> {
+        self.releases.get(link)
     }
 }
 

@@ -6,7 +6,7 @@ use theriac_model::record::Record;
 
 use super::scene::Scene;
 use super::table::Held;
-use crate::capability::{files, observe, processes, units};
+use crate::capability::{files, http, kernel, observe, processes, programs, releases, units};
 use crate::gate::Mode;
 
 pub(crate) fn answer(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Reply {
@@ -60,6 +60,26 @@ fn serve(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Result<Reply
             let Held::Probe(label) = held(scene, handle)? else { return Err(mismatch(handle, "a probe")) };
             observe::probe(scene, &label)
         }
+        Call::Program { handle, verb } => {
+            let Held::Program(label) = held(scene, handle)? else { return Err(mismatch(handle, "a program")) };
+            programs::serve(scene, mode, &label, verb)
+        }
+        Call::Http { handle, verb } => {
+            let Held::Http(label) = held(scene, handle)? else { return Err(mismatch(handle, "an endpoint")) };
+            http::serve(scene, mode, &label, &verb)
+        }
+        Call::Knob { handle, verb } => {
+            let Held::Knob(label) = held(scene, handle)? else {
+                return Err(mismatch(handle, "a number of the kernel's"));
+            };
+            kernel::serve(scene, mode, &label, &verb)
+        }
+        Call::Release { handle, verb } => {
+            let Held::Release(label) = held(scene, handle)? else {
+                return Err(mismatch(handle, "the releases of a service"));
+            };
+            releases::serve(scene, mode, &label, verb)
+        }
     }
 }
 
@@ -85,6 +105,10 @@ fn open(scene: &mut Scene<'_>, interface: Interface, text: &str) -> Result<Handl
         Interface::Processes => Held::Group(grants.group(text)?.label.clone()),
         Interface::Series => Held::Series(grants.series(text)?.label.clone()),
         Interface::Probes => Held::Probe(grants.probe(text)?.label.clone()),
+        Interface::Programs => Held::Program(grants.program(text)?.label.clone()),
+        Interface::Http => Held::Http(grants.endpoint(text)?.label.clone()),
+        Interface::Kernel => Held::Knob(grants.knob(text)?.label.clone()),
+        Interface::Releases => Held::Release(grants.release(text)?.label.clone()),
     };
     scene.table.open(held, &format!("open {} `{text}`", interface.grant_table()))
 }

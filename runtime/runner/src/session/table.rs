@@ -20,6 +20,10 @@ pub(crate) enum Held {
     Process(Label, ProcessId),
     Series(Label),
     Probe(Label),
+    Program(Label),
+    Http(Label),
+    Knob(Label),
+    Release(Label),
 }
 
 /// The handles that are open.

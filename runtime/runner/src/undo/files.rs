@@ -88,6 +88,10 @@ pub(super) fn take_back(world: &World, intent: &Intent<'_>, after: Option<&Obser
         | Undo::SetProperty { .. }
         | Undo::SetAffinity { .. }
         | Undo::Renice { .. }
+        | Undo::RunProgram { .. }
+        | Undo::SendHttp { .. }
+        | Undo::SetKnob { .. }
+        | Undo::SwitchRelease { .. }
         | Undo::Nothing { .. } => Ok(not_needed("no file")),
     };
     done.unwrap_or_else(|error| match error {
@@ -349,7 +353,14 @@ fn discard(root: &Root, below: &Path) {
 pub(crate) const fn verb(intent: &Intent<'_>) -> Option<FileVerb> {
     match intent.effect {
         Effect::File { verb, .. } => Some(*verb),
-        Effect::Unit { .. } | Effect::Group { .. } | Effect::Process { .. } => None,
+        Effect::Unit { .. }
+        | Effect::Group { .. }
+        | Effect::Process { .. }
+        | Effect::Program(_)
+        | Effect::Http(_)
+       
+        | Effect::Knob(_)
+        | Effect::Release(_) => None,
     }
 }
 

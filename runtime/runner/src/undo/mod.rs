@@ -18,6 +18,7 @@ use theriac_model::id::RunId;
 use theriac_model::record::{Entry, Record};
 use theriac_model::verdict::Verdict;
 
+use crate::capability;
 use crate::crash::crash_point;
 use crate::gate::Place;
 use crate::recover::{Happened, observe};
@@ -140,6 +141,10 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
         Undo::SetProperty { unit, property } => units::set_property(world, unit, *property, after),
         Undo::SetAffinity { group, masks } => processes::set_affinity(world, group, masks, after),
         Undo::Renice { group, values } => processes::renice(world, group, values, after),
+        Undo::RunProgram { inverse } => capability::programs::take_back(world, inverse),
+        Undo::SendHttp { inverse } => capability::http::take_back(world, inverse, after),
+        Undo::SetKnob { knob, value } => capability::kernel::take_back(knob, *value, after),
+        Undo::SwitchRelease { place, release } => capability::releases::take_back(intent, place, release, after),
         Undo::Nothing { reason } => match intent.class {
             UndoClass::Irreversible { .. } => UndoOutcome::Impossible { reason: reason.clone() },
             UndoClass::Exact | UndoClass::Compensated { .. } => not_needed(reason),

@@ -5,9 +5,13 @@
 
 mod fault;
 mod files;
+mod http;
+mod kernel;
 mod log;
 mod observe;
 mod processes;
+mod programs;
+mod releases;
 mod units;
 
 use std::collections::BTreeMap;

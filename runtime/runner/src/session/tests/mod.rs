@@ -1,7 +1,10 @@
 //! One small real world per test: directories on two real devices, a service manager that is a table, a journal in memory.
 
 mod files;
+mod http;
 mod hostile;
+mod kernel;
 mod processes;
+mod releases;
 mod units;
 mod world;

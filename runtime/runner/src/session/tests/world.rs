@@ -206,7 +206,16 @@ pub(super) fn place_with_line(from: &str, to: &str) -> Place {
     place_with(&MANIFEST.replace(from, to))
 }
 
+/// The same with more grants, and what the operator lists for them.
+pub(super) fn place_granting(grants: &str, host: &str) -> Place {
+    place_of(&format!("{MANIFEST}{grants}"), host)
+}
+
 fn place_with(manifest: &str) -> Place {
+    place_of(manifest, "")
+}
+
+fn place_of(manifest: &str, more: &str) -> Place {
     use std::os::unix::fs::MetadataExt as _;
     let disk = tempfile::tempdir().unwrap();
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -229,6 +238,7 @@ verbs = ["replace", "append", "truncate", "copy-truncate", "remove", "archive", 
 archive_to = "/srv/archive"
 set_aside = "{disk}/aside"
 reproducible = ["**/*.gz"]
+{more}
 "#,
         disk = disk.path().display(),
     );
@@ -250,6 +260,8 @@ reproducible = ["**/*.gz"]
         ),
         writer: Arc::clone(&notes) as Arc<dyn Writer>,
         roots: Roots::default(),
+        releases: crate::releases::Releases::default(),
+        hands: crate::hands::Hands::default(),
     };
     Place { disk, memory, notes, units, world, grants }
 }

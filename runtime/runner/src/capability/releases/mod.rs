@@ -1,0 +1,210 @@
+//! `releases`: which release of a service is in use, which one was before, and back to that one.
+//!
+//! Switching changes one symbolic link. The service goes on with what it has until it is restarted, which is a verb of `units`.
+
+mod link;
+
+use std::time::Duration;
+
+use theriac_authority::effective::BoundRelease;
+use theriac_model::call::Reply;
+use theriac_model::denial::{Denial, DenialCause};
+use theriac_model::effect::{Effect, Observed, Undo, UndoClass, UndoOutcome};
+use theriac_model::id::Label;
+use theriac_model::plan::Guard;
+use theriac_model::release::{ReleaseCall, ReleaseEffect, ReleaseInfo, ReleaseName, ReleasePlace};
+use theriac_model::time::Timestamp;
+
+use crate::exchange::chain;
+use crate::gate::{Applied, ApplyError, Change, Draft, Kept, Mode, Place, perform};
+use crate::recover::Happened;
+use crate::session::{Assumption, Scene};
+use crate::undo::Intent;
+use link::{Link, LinkError, usable};
+
+impl LinkError {
+    fn denial(&self, label: &Label, attempted: impl std::fmt::Display) -> Denial {
+        let (cause, rule) = match self {
+            Self::Missing { .. } | Self::Elsewhere { .. } => (DenialCause::StaleTarget, "link"),
+            Self::Release { .. } => (DenialCause::Unavailable, "release"),
+            Self::Io { .. } => (DenialCause::Failed, "link"),
+        };
+        Denial::new(cause, label, rule, format!("{attempted}: {}", chain(self)))
+    }
+}
+
+/// The release in use at a place; what the runner journals when it changes.
+pub(crate) fn in_use(place: &ReleasePlace) -> Result<ReleaseName, String> {
+    Link::read(place).map(|link| link.release).map_err(|error| chain(&error))
+}
+
+/// A verb of a service's releases.
+pub(crate) fn serve(
+    scene: &mut Scene<'_>,
+    mode: &mut dyn Mode,
+    label: &Label,
+    call: ReleaseCall,
+) -> Result<Reply, Denial> {
+    let bound = scene.grants.release(label.as_str())?;
+    match call {
+        ReleaseCall::Current => {
+            bound.admits(call)?;
+            let (release, assumed) = current(scene, bound)?;
+            let since = scene.world.releases.since(&bound.place, &release);
+            Ok(info(scene, &release, since.filter(|_| !assumed), assumed))
+        }
+        ReleaseCall::Previous => {
+            bound.admits(call)?;
+            let (release, assumed) = current(scene, bound)?;
+            let (before, since) = previous(scene, bound, &release)?;
+            Ok(info(scene, &before, Some(since), assumed))
+        }
+        ReleaseCall::SwitchBack => {
+            perform(scene, mode, &mut SwitchBack { label: label.clone(), found: None }).map(|_| Reply::Done)
+        }
+    }
+}
+
+fn info(scene: &Scene<'_>, release: &ReleaseName, since: Option<Timestamp>, assumed: bool) -> Reply {
+    let now = scene.world.senses.now();
+    let age = |since: Timestamp| Duration::from_millis(now.0.saturating_sub(since.0)).as_secs();
+    Reply::Release(ReleaseInfo { name: release.to_string(), since_s: since.map(age), assumed })
+}
+
+fn current(scene: &Scene<'_>, bound: &BoundRelease) -> Result<(ReleaseName, bool), Denial> {
+    if let Some(assumed) = scene.overlay.release(&bound.place.link) {
+        return Ok((assumed.clone(), true));
+    }
+    let attempted = format_args!("read {}", bound.place.link);
+    Link::read(&bound.place).map(|link| (link.release, false)).map_err(|error| error.denial(&bound.label, attempted))
+}
+
+fn previous(
+    scene: &Scene<'_>,
+    bound: &BoundRelease,
+    release: &ReleaseName,
+) -> Result<(ReleaseName, Timestamp), Denial> {
+    scene.world.releases.before(&bound.place, release).ok_or_else(|| {
+        let attempted = format!("find what was in use before {release} of {}: nothing was recorded", bound.unit);
+        Denial::new(DenialCause::Unavailable, &bound.label, "previous", attempted)
+    })
+}
+
+/// Back to the release before.
+struct SwitchBack {
+    label: Label,
+    found: Option<ReleaseEffect>,
+}
+
+impl SwitchBack {
+    fn effect(&self) -> Result<&ReleaseEffect, Denial> {
+        let undrafted = || Denial::new(DenialCause::Failed, &self.label, "draft", "switch back without a draft");
+        self.found.as_ref().ok_or_else(undrafted)
+    }
+
+    /// The link still names the release that was found.
+    fn link(&self) -> Result<Link<'_>, Denial> {
+        let effect = self.effect()?;
+        let link = Link::read(&effect.place).map_err(|error| error.denial(&self.label, effect))?;
+        if link.release == effect.from {
+            Ok(link)
+        } else {
+            let attempted = format!("{effect}, and {} is in use by now", link.release);
+            Err(Denial::new(DenialCause::Conflict, &self.label, "same-value", attempted))
+        }
+    }
+}
+
+impl Change for SwitchBack {
+    fn draft(&mut self, scene: &mut Scene<'_>) -> Result<Draft, Denial> {
+        let bound = scene.grants.release(self.label.as_str())?;
+        bound.admits(ReleaseCall::SwitchBack)?;
+        let (from, _) = current(scene, bound)?;
+        let (to, _) = previous(scene, bound, &from)?;
+        let effect = ReleaseEffect {
+            label: self.label.clone(),
+            unit: bound.unit.clone(),
+            place: bound.place.clone(),
+            from: from.clone(),
+            to: to.clone(),
+        };
+        usable(&bound.place, &to).map_err(|error| error.denial(&self.label, &effect))?;
+        self.found = Some(effect.clone());
+        Ok(Draft {
+            effect: Effect::Release(effect.clone()),
+            bound: Effect::Release(effect),
+            class: UndoClass::Exact,
+            guards: vec![Guard::SameValue],
+            before: Observed::Release(from),
+            reproducible: false,
+            traffic_share: bound.traffic_share,
+            count: 0,
+            assumption: Assumption::Release { link: bound.place.link.clone(), release: to },
+        })
+    }
+
+    fn recheck(&mut self, _scene: &mut Scene<'_>) -> Result<(), Denial> {
+        self.link().map(|_| ())
+    }
+
+    fn keep(&mut self, _scene: &mut Scene<'_>, _place: &Place) -> Result<Kept, Denial> {
+        let effect = self.effect()?;
+        let undo = Undo::SwitchRelease { place: effect.place.clone(), release: effect.from.clone() };
+        Ok(Kept { before: Observed::Release(effect.from.clone()), undo })
+    }
+
+    fn apply(&mut self, scene: &mut Scene<'_>, _kept: &Kept) -> Result<Applied, ApplyError> {
+        let effect = self.effect().map_err(ApplyError::Denied)?;
+        let link = self.link().map_err(ApplyError::Denied)?;
+        match link.switch(&effect.to, &own_name(scene.run.as_str())) {
+            Ok(()) => Ok(Applied { after: Observed::Release(effect.to.clone()), bytes: 0 }),
+            Err(error) => {
+                let denial = error.denial(&self.label, effect);
+                // The last step of a switch is the sync of the directory: the link may be the new one already.
+                let switched = Link::read(&effect.place).is_ok_and(|link| link.release == effect.to);
+                Err(if switched { ApplyError::Ambiguous(denial) } else { ApplyError::Denied(denial) })
+            }
+        }
+    }
+}
+
+/// The name of the new link until it takes the old one's place: of one run, so that it is nobody else's.
+fn own_name(run: &str) -> String {
+    format!(".theriac-{run}")
+}
+
+/// Asks the world whether the intent's effect happened. Changes nothing.
+pub(crate) fn observe(effect: &ReleaseEffect) -> Happened {
+    match in_use(&effect.place) {
+        Ok(now) if now == effect.from => Happened::No,
+        Ok(now) if now == effect.to => Happened::Yes(Observed::Release(now)),
+        Ok(now) => Happened::Unknown { reason: format!("{now} is in use by now") },
+        Err(reason) => Happened::Unknown { reason },
+    }
+}
+
+/// Points the link at the release that was in use before, unless somebody has chosen another one since.
+pub(crate) fn take_back(
+    intent: &Intent<'_>,
+    place: &ReleasePlace,
+    before: &ReleaseName,
+    after: Option<&Observed>,
+) -> UndoOutcome {
+    let link = match Link::read(place) {
+        Ok(link) => link,
+        Err(error @ (LinkError::Missing { .. } | LinkError::Elsewhere { .. })) => {
+            return UndoOutcome::ChangedSince { found: chain(&error) };
+        }
+        Err(error) => return UndoOutcome::Failed { reason: chain(&error) },
+    };
+    if link.release == *before {
+        return UndoOutcome::Restored;
+    }
+    if after != Some(&Observed::Release(link.release.clone())) {
+        return UndoOutcome::ChangedSince { found: format!("{} is in use", link.release) };
+    }
+    match link.switch(before, &own_name(intent.run.as_str())) {
+        Ok(()) => UndoOutcome::Restored,
+        Err(error) => UndoOutcome::Failed { reason: chain(&error) },
+    }
+}
