@@ -25,7 +25,7 @@ const NEVER: [&str; 6] = [
     "it names nothing: it opens the labels below and holds handles to what the runner bound before it started",
     "what it changes goes through the runner, which journals, and undoes what does not help",
     "its live run may do only what its dry run planned, in that order and not more",
-    "it starts no program and speaks to no network",
+    "it starts no program and speaks to no network: what a grant below names, other processes start in a jail or ask for it",
     "files with several names, links, devices, database files and Theriac's own state are out of reach",
 ];
 

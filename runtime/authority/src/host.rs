@@ -305,14 +305,26 @@ impl HostConfig {
         self.catalog_targets().into_iter().find(|spec| spec.target == *target)
     }
 
-    /// A unit of systemd is listed, so its bus is needed.
-    pub fn needs_systemd(&self) -> bool {
-        self.units.values().any(|unit| unit.backend == Backend::Systemd)
+    /// A unit of systemd is listed, or it is what runs the listed programs, so its bus is needed.
+    pub fn needs_systemd(&self, systemd_runs: bool) -> bool {
+        self.lists(Backend::Systemd) || self.programs_by(systemd_runs) == Some(Backend::Systemd)
     }
 
-    /// A supervised service is listed, so the launcher is needed.
-    pub fn needs_launcher(&self) -> bool {
-        self.units.values().any(|unit| unit.backend == Backend::Supervised)
+    /// A supervised service is listed, or the launcher is what runs the listed programs.
+    pub fn needs_launcher(&self, systemd_runs: bool) -> bool {
+        self.lists(Backend::Supervised) || self.programs_by(systemd_runs) == Some(Backend::Supervised)
+    }
+
+    /// Who runs the listed programs: systemd where it is used or `systemd_runs` for this user, else the launcher. `None`: none is
+    /// listed.
+    pub fn programs_by(&self, systemd_runs: bool) -> Option<Backend> {
+        let systemd = systemd_runs || self.systemd_address.is_some() || self.lists(Backend::Systemd);
+        let by = if systemd { Backend::Systemd } else { Backend::Supervised };
+        (!self.programs.is_empty()).then_some(by)
+    }
+
+    fn lists(&self, backend: Backend) -> bool {
+        self.units.values().any(|unit| unit.backend == backend)
     }
 
     /// A health check is listed, so the `net` courier is needed.

@@ -6,8 +6,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use serde::Serialize;
+use theriac_model::unit::Backend;
 use theriac_probe::features;
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
+use theriac_protocol::program;
+use theriac_runner::backend::systemd_runs;
 use theriac_runner::rules::Rules;
 
 use crate::client;
@@ -73,6 +76,7 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
     findings.extend(machine.rivals.iter().map(rival));
     findings.extend(programs());
     findings.push(configuration(context));
+    findings.extend(jails(context));
     findings.extend(state(context));
     findings.extend(processes(context));
     let ok = findings.iter().all(|finding| finding.grade < Grade::Problem);
@@ -124,6 +128,29 @@ fn configuration(context: &Context) -> Finding {
         }
         Err(error) => Finding::new("configuration", Grade::Problem, outside(&chain(&error))),
     }
+}
+
+/// Who runs the listed programs here, and what would be refused.
+fn jails(context: &Context) -> Vec<Finding> {
+    const WHAT: &str = "listed programs";
+    // A configuration that can't be read is a finding already.
+    let Ok(host) = Rules::read_host(&context.layout) else { return Vec::new() };
+    let Some(by) = host.programs_by(systemd_runs()) else { return Vec::new() };
+    let jail = match by {
+        Backend::Systemd => Finding::new(WHAT, Grade::Good, "systemd runs them, each as a transient unit"),
+        Backend::Supervised => match program::check(program::BUBBLEWRAP) {
+            Ok(()) => Finding::new(WHAT, Grade::Good, "the launcher runs them, each in a jail of bubblewrap")
+                .advise("those that launcher.toml lists, too"),
+            Err(error) => Finding::new(WHAT, Grade::Note, outside(&chain(&error)))
+                .advise("install bubblewrap: the launcher runs nothing without a jail"),
+        },
+    };
+    let refused = host.programs.iter().filter_map(|listed| program::check(listed.path.as_str()).err());
+    let refused = refused.map(|error| {
+        Finding::new(WHAT, Grade::Note, outside(&chain(&error)))
+            .advise("it is refused until only root can have written it")
+    });
+    std::iter::once(jail).chain(refused).collect()
 }
 
 /// The directories that hold keys and the undo store are the runner's alone.
@@ -243,6 +270,20 @@ mod tests {
         let finding = configuration(&context);
         assert_eq!(finding.grade, Grade::Problem);
         assert!(finding.found.contains("runner.toml"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_listed_program_that_is_not_there_is_named_and_one_of_the_systems_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        fs::create_dir(&context.layout.config).unwrap();
+        assert!(jails(&context).is_empty());
+        let text =
+            "[[program]]\npath = \"/bin/true\"\nuser = 998\n[[program]]\npath = \"/nonexistent/tool\"\nuser = 998\n";
+        fs::write(context.layout.config.join("runner.toml"), text).unwrap();
+        let findings = jails(&context);
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(findings[1].found.contains("/nonexistent/tool"), "{findings:?}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! `launcher.toml`: parsed to raw structs, validated into [`ServiceSpec`]s. Nothing downstream checks a string again.
+//! `launcher.toml`: parsed to raw structs, validated into [`ServiceSpec`]s and paths of programs. Nothing downstream checks a string again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use theriac_model::id::UnitName;
+use theriac_model::target::MountPath;
 use theriac_model::time::Span;
 use theriac_model::unit::Signal;
 use theriac_model::units::Bytes;
@@ -26,6 +27,8 @@ const MAX_LOG_CAP: u64 = 64 << 20;
 pub struct LauncherConfig {
     /// In the order of the file; names are unique.
     pub services: Vec<ServiceSpec>,
+    /// Programs that the runner may have run in a jail.
+    pub programs: BTreeSet<MountPath>,
 }
 
 /// One service, valid.
@@ -92,6 +95,9 @@ pub enum ConfigError {
     /// One service is wrong.
     #[error("service `{}`: {what}", name.escape_debug())]
     Service { name: String, what: String },
+    /// One program is wrong.
+    #[error("program `{}`: {what}", path.escape_debug())]
+    Program { path: String, what: String },
     /// Over a limit.
     #[error("{count} services are more than {MAX_SERVICES}")]
     TooMany { count: usize },
@@ -102,6 +108,14 @@ pub enum ConfigError {
 struct RawConfig {
     #[serde(default)]
     service: Vec<RawService>,
+    #[serde(default)]
+    program: Vec<RawProgram>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProgram {
+    path: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,8 +205,21 @@ impl LauncherConfig {
             }
             services.push(spec);
         }
-        Ok(Self { services })
+        Ok(Self { services, programs: programs(raw.program)? })
     }
+}
+
+/// Which programs may be run at all; as whom and in which jail, the runner says.
+fn programs(raw: Vec<RawProgram>) -> Result<BTreeSet<MountPath>, ConfigError> {
+    let mut programs = BTreeSet::new();
+    for RawProgram { path } in raw {
+        let wrong = |what: String| ConfigError::Program { path: path.clone(), what };
+        let parsed = MountPath::parse(&path).map_err(|error| wrong(error.to_string()))?;
+        if !programs.insert(parsed) {
+            return Err(wrong("it is listed twice".to_owned()));
+        }
+    }
+    Ok(programs)
 }
 
 /// What is wrong with one service; the caller adds its name.
@@ -307,6 +334,7 @@ mod tests {
             .collect();
         let config = LauncherConfig::parse(&uncommented).unwrap();
         let plain = LauncherConfig::parse("[[service]]\nname = \"web\"\ncommand = [\"/x\"]").unwrap();
+        assert_eq!(config.programs.iter().map(MountPath::as_str).collect::<Vec<_>>(), ["/usr/sbin/nginx"]);
         let (full, plain) = (&config.services[0], &plain.services[0]);
         assert_eq!(full.reload_signal, Some(Signal::Hup));
         // The reference shows the defaults: a key that is left out means what the comment says.
@@ -347,6 +375,16 @@ mod tests {
         let twice = "[[service]]\nname = \"a\"\ncommand = [\"/x\"]\n".repeat(2);
         assert_eq!(refused(&twice), "service `a`: there are two of that name");
         assert!(refused("[[service]]\nname = \"../a\"\ncommand = [\"/x\"]").contains("unit name"));
+    }
+
+    #[test]
+    fn a_program_is_an_absolute_path_listed_once() {
+        let program = |path: &str| format!("[[program]]\npath = \"{path}\"\n");
+        assert_eq!(LauncherConfig::parse(&program("/usr/bin/certbot")).unwrap().programs.len(), 1);
+        assert!(refused(&program("certbot")).contains("absolute path"));
+        assert!(refused(&program("/usr/../bin/sh")).contains("absolute path"));
+        assert_eq!(refused(&program("/bin/a").repeat(2)), "program `/bin/a`: it is listed twice");
+        assert!(refused("[[program]]\npath = \"/x\"\nargs = []").contains("unknown field `args`"));
     }
 
     #[test]

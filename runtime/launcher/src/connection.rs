@@ -8,10 +8,10 @@ use theriac_protocol::fence::Lead;
 use theriac_protocol::frame::{self, Frame, FrameError, HEADER_LEN};
 use theriac_protocol::launcher::{LauncherAnswer, LauncherRequest};
 
-/// The longest request names one unit: a few hundred bytes.
-const MAX_REQUEST: u32 = 4 << 10;
-/// What a peer may leave unread before it is dropped; a list of 64 units is about 40 KiB.
-const MAX_UNSENT: usize = 1 << 20;
+/// The longest request is a program: 33 arguments of at most 1 KiB, and 64 paths of at most 4 KiB.
+const MAX_REQUEST: u32 = 512 << 10;
+/// What a peer may leave unread before it is dropped: a list of 64 units is about 40 KiB, what a program wrote 700 KiB at most.
+const MAX_UNSENT: usize = 2 << 20;
 
 /// A connected peer whose uid was checked.
 #[derive(Debug)]

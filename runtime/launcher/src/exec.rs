@@ -1,9 +1,9 @@
-//! Starting one service: its own session, its own user, an environment that is written down, and nothing else of ours.
+//! Starting one service or one jail: its own session, its own user, an environment that is written down, and nothing else of ours.
 
 #![expect(unsafe_code, reason = "`pre_exec` is the only place between fork and exec")]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -16,9 +16,8 @@ use crate::signals;
 /// The variable that marks every process of one start, as under systemd. It survives a double fork and a new session.
 pub(crate) const MARK: &str = "INVOCATION_ID";
 
-/// Forks and execs. The error is exec's own: the child reports it through a pipe before it is replaced.
+/// Starts a service. The error is exec's own: the child reports it through a pipe before it is replaced.
 pub(crate) fn spawn(spec: &ServiceSpec, invocation: &str, output: OwnedFd) -> io::Result<ProcessKey> {
-    let launcher = rustix::process::getpid();
     let mut command = Command::new(&spec.program);
     command
         .args(&spec.args)
@@ -30,12 +29,25 @@ pub(crate) fn spawn(spec: &ServiceSpec, invocation: &str, output: OwnedFd) -> io
         .stdout(output.try_clone()?)
         .stderr(output);
     if let Some(user) = spec.user {
-        // The standard library empties the supplementary groups when a uid is set by root.
-        command.gid(user.gid).uid(user.uid);
+        become_user(&mut command, user.uid, user.gid);
     }
+    // Killed with SIGKILL, the launcher can stop nothing. The main process is then asked to end by the kernel, and what is left
+    // of a service is found by its mark and killed by the next launcher before it starts anything.
+    fork(command, Signal::TERM, &[])
+}
+
+/// Only for root. The standard library empties the supplementary groups when a uid is set by root.
+pub(crate) fn become_user(command: &mut Command, uid: u32, gid: u32) {
+    command.gid(gid).uid(uid);
+}
+
+/// Forks and execs; the child inherits `kept` beside its three streams, and gets `death` when the launcher dies.
+pub(crate) fn fork(mut command: Command, death: Signal, kept: &[BorrowedFd<'_>]) -> io::Result<ProcessKey> {
+    let launcher = rustix::process::getpid();
+    let kept: Vec<RawFd> = kept.iter().map(|fd| fd.as_raw_fd()).collect();
     // SAFETY: the closure only makes async-signal-safe system calls and allocates nothing.
     unsafe {
-        command.pre_exec(move || in_child(launcher));
+        command.pre_exec(move || in_child(launcher, death, &kept));
     }
     let child = command.spawn()?;
     let pid = child.id();
@@ -45,17 +57,24 @@ pub(crate) fn spawn(spec: &ServiceSpec, invocation: &str, output: OwnedFd) -> io
     Ok(processes::stat(pid).map_or(ProcessKey { pid, start: 0 }, |stat| stat.key))
 }
 
-fn in_child(launcher: Pid) -> io::Result<()> {
+fn in_child(launcher: Pid, death: Signal, kept: &[RawFd]) -> io::Result<()> {
     rustix::process::setsid()?;
-    // Killed with SIGKILL, the launcher can stop nothing. The main process is then asked to end by the kernel, and what is left
-    // of a service is found by its mark and killed by the next launcher before it starts anything.
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    rustix::process::set_parent_process_death_signal(Some(death))?;
     if rustix::process::getppid() != Some(launcher) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     rustix::thread::set_no_new_privs(true)?;
     signals::unblock_all()?;
-    close_on_exec_from(3)
+    close_on_exec_from(3)?;
+    kept.iter().try_for_each(|fd| keep(*fd))
+}
+
+fn keep(fd: RawFd) -> io::Result<()> {
+    // SAFETY: fcntl takes three integers, and the descriptor is open in the parent until the child has exec'ed.
+    match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Not closed at once: the standard library's own error pipe is among them and must reach exec.

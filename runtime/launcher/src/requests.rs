@@ -24,6 +24,8 @@ impl Supervisor {
         let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == connection) else { return Ok(()) };
         if matches!(message, LauncherRequest::Hello { .. }) {
             peer.lead = Some(self.fence.greet(epoch)?);
+            // What an earlier runner started, nobody waits for any more.
+            self.programs.end_older_than(epoch);
         }
         self.fence.check(peer.lead, epoch)
     }
@@ -61,6 +63,12 @@ impl Supervisor {
             LauncherRequest::Start { name } => self.begin(connection, id, &name, Event::StartAsked),
             LauncherRequest::Restart { name } => self.begin(connection, id, &name, Event::RestartAsked),
             LauncherRequest::Stop { name } => self.begin(connection, id, &name, Event::StopAsked),
+            LauncherRequest::Run(program) => {
+                if self.ending {
+                    return Some(LauncherAnswer::Refused("the launcher is ending".to_owned()));
+                }
+                self.programs.start(connection, id, self.fence.epoch(), &program).err().map(LauncherAnswer::Refused)
+            }
         }
     }
 

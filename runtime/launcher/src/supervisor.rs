@@ -22,6 +22,7 @@ use crate::connection::Connection;
 use crate::exec::{self, MARK};
 use crate::output::Output;
 use crate::processes::{self, ProcessKey, Stat};
+use crate::programs::{Part, Programs};
 use crate::service::{Action, Event, Outcome, Service};
 use crate::signals::Signals;
 
@@ -80,6 +81,7 @@ pub(crate) struct Supervisor {
     pub(crate) connections: Vec<Connection>,
     pub(crate) pending: Vec<Pending>,
     pub(crate) fence: Fence,
+    pub(crate) programs: Programs,
     pub(crate) ending: bool,
     dir: PathBuf,
     /// Orphans whose service was found once: a process may wipe its environment later.
@@ -97,6 +99,7 @@ enum Source {
     Listener,
     Output(usize),
     Connection(u64),
+    Program(u64, Part),
 }
 
 /// Runs until TERM or INT, then stops every service. Must be called on the main thread, with no other thread about.
@@ -209,6 +212,7 @@ impl Supervisor {
             connections: Vec::new(),
             pending: Vec::new(),
             fence: Fence::of_starter(),
+            programs: Programs::new(config.programs),
             ending: false,
             dir,
             known: BTreeMap::new(),
@@ -228,11 +232,13 @@ impl Supervisor {
 
     fn all_down(&self) -> bool {
         let now = Instant::now();
-        self.slots.iter().all(|slot| slot.service.main().is_none() && slot.service.is_settled(now))
+        self.programs.is_idle()
+            && self.slots.iter().all(|slot| slot.service.main().is_none() && slot.service.is_settled(now))
     }
 
     fn sleep_until(&self, watchdog: Option<Instant>) -> Option<Duration> {
-        let deadlines = self.slots.iter().filter_map(|slot| slot.service.deadline()).chain(watchdog);
+        let services = self.slots.iter().filter_map(|slot| slot.service.deadline());
+        let deadlines = services.chain(self.programs.deadlines()).chain(watchdog);
         deadlines.min().map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -249,6 +255,9 @@ impl Supervisor {
         }
         for (index, slot) in self.slots.iter().enumerate() {
             sources.extend(slot.output.pipe().map(|pipe| (Source::Output(index), pipe, PollFlags::IN)));
+        }
+        for (number, part, fd) in self.programs.waited_for() {
+            sources.push((Source::Program(number, part), fd, PollFlags::IN));
         }
         for connection in &self.connections {
             let write = if connection.wants_to_write() { PollFlags::OUT } else { PollFlags::empty() };
@@ -275,6 +284,7 @@ impl Supervisor {
                 if arrived.end && !self.ending {
                     tracing::info!("stopping every service");
                     self.ending = true;
+                    self.programs.end_all();
                     for index in 0..self.slots.len() {
                         self.apply(index, Event::StopAsked);
                     }
@@ -287,6 +297,7 @@ impl Supervisor {
                 }
             }
             Source::Connection(id) => self.converse(id, flags),
+            Source::Program(number, part) => self.programs.turn(number, part),
         }
     }
 
@@ -313,13 +324,14 @@ impl Supervisor {
         }
     }
 
-    /// A peer that goes away takes its questions with it, never what it asked for.
+    /// A peer that goes away takes its questions with it, never what it asked of a service; the programs that it runs end.
     fn hang_up(&mut self, id: u64, error: &theriac_protocol::frame::FrameError) {
         if !matches!(error, theriac_protocol::frame::FrameError::Closed) {
             tracing::warn!(%error, "a connection was dropped");
         }
         self.connections.retain(|connection| connection.id != id);
         self.pending.retain(|pending| pending.connection != id);
+        self.programs.abandon(id);
     }
 
     pub(crate) fn send(&mut self, connection: u64, id: u64, answer: LauncherAnswer) {
@@ -333,8 +345,10 @@ impl Supervisor {
     /// Every child that ended, ours and the orphans that came to us.
     fn reap(&mut self) {
         self.look = true;
+        self.programs.before_reaping();
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let ended = pid.as_raw_nonzero().get().unsigned_abs();
+            self.programs.reaped(ended, status);
             let main = |slot: &Slot| slot.service.main().is_some_and(|main| main.pid == ended);
             if let Some(index) = self.slots.iter().position(main) {
                 self.apply(index, Event::MainEnded(outcome(status)));
@@ -354,6 +368,9 @@ impl Supervisor {
             self.find_gone();
         }
         self.answer_pending();
+        for (connection, id, answer) in self.programs.finish(Instant::now()) {
+            self.send(connection, id, answer);
+        }
     }
 
     fn find_gone(&mut self) {
@@ -486,7 +503,7 @@ impl Supervisor {
         let mut known = BTreeMap::new();
         let mut owned = Vec::new();
         // Parents come before their children in the list.
-        for stat in descendants.iter().filter(|stat| !stat.zombie) {
+        for stat in self.programs.without_jailed(descendants).iter().filter(|stat| !stat.zombie) {
             let runs = |slot: &Slot| slot.service.main().is_some() || slot.service.is_ending();
             let by_session = || self.slots.iter().position(|slot| runs(slot) && slot.service.session == stat.session);
             let by_mark =

@@ -9,6 +9,11 @@ use crate::target::MountPath;
 use crate::time::Span;
 use crate::units::{Blob, Bytes};
 
+/// The longest timeout: a playbook takes as long; longer work is a service's.
+pub const MAX_TIMEOUT: Span = Span::from_secs(600);
+/// The most that is kept of one stream: output travels in frames, and is read by people.
+pub const MAX_OUTPUT: Bytes = Bytes(256 << 10);
+
 /// Verbs of a granted program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -1,9 +1,13 @@
-//! What the runner asks the launcher on `run/launcher.sock`. Services are named as in the launcher's own configuration; there is
-//! no message that carries a command.
+//! What the runner asks the launcher on `run/launcher.sock`. Services are named as in the launcher's own configuration, and no
+//! message says how one is started.
+//!
+//! One message carries a command: [`LauncherRequest::Run`]. Its program must be listed in the launcher's own configuration, and it
+//! is run in the jail that the message describes, or not at all.
 
 use serde::{Deserialize, Serialize};
 
 use theriac_model::id::UnitName;
+use theriac_model::program::{ProgramOutput, ProgramSpec};
 use theriac_model::unit::{KillWhom, Signal, UnitState};
 
 /// A request to the launcher.
@@ -32,6 +36,8 @@ pub enum LauncherRequest {
     LogTail { name: UnitName, lines: u32 },
     /// From now on, `UnitChanged` events arrive with id 0.
     Subscribe,
+    /// Run a listed program to its end or its deadline. A peer that goes away, or a higher epoch, ends it.
+    Run(ProgramSpec),
 }
 
 /// The launcher's answer.
@@ -50,6 +56,8 @@ pub enum LauncherAnswer {
     Subscribed,
     /// Event: a service changed its state.
     UnitChanged(UnitState),
+    /// To `Run`: how it ended, after the last process of its jail is gone. `Refused` means that it was never started.
+    Ran(ProgramOutput),
     /// There is no service of that name.
     NoSuchUnit,
     /// No, or it failed, in one sentence.

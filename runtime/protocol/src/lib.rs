@@ -12,5 +12,6 @@ pub mod layout;
 pub mod operator;
 pub mod peer;
 pub mod process;
+pub mod program;
 pub mod runner;
 pub mod worker;

@@ -27,12 +27,13 @@ use theriac_protocol::layout::{Layout, ListenError, Socket};
 use theriac_protocol::process::Identity;
 
 use crate::agent_socket::AgentSocket;
-use crate::backend::Managers;
+use crate::backend::{Managers, systemd_runs};
 use crate::backend::supervised::Supervised;
 use crate::backend::systemd::Systemd;
 use crate::book::Book;
 use crate::clock;
 use crate::courier::NetCourier;
+use crate::hands::Hands;
 use crate::observer::{Observer, Prober};
 use crate::operator_socket::OperatorSocket;
 use crate::parts::Parts;
@@ -222,7 +223,7 @@ fn ended_well(entries: &[Entry]) -> bool {
 fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry]) -> Result<Arc<Parts>, DaemonError> {
     let layout = &settings.layout;
     let mut disabled = Vec::new();
-    let managers = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
+    let (managers, hands) = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
     let courier = Arc::new(Courier { net: courier(layout, &rules.host, book.epoch()), lost: AtomicBool::new(false) });
     let listeners = Arc::clone(&book);
     let tell = move |event| listeners.events().publish(&event);
@@ -239,7 +240,7 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
         writer: Arc::clone(&book) as _,
         roots,
         releases: Releases::of(entries),
-        hands: crate::hands::Hands::default(),
+        hands,
     };
     let workers = WorkerConfig { program: settings.worker.clone(), identities: identities(rules.host.uids.as_ref()) };
     let first = Worker::start(&workers, 0)?;
@@ -269,26 +270,39 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
     }))
 }
 
+/// The service managers, and which of them is the hand for programs.
 fn managers(
     layout: &Layout,
     host: &HostConfig,
     epoch: u64,
     disabled: &mut Vec<String>,
-) -> Result<Managers, DaemonError> {
-    let backends = host.units.iter().map(|(name, unit)| (name.clone(), unit.backend)).collect();
-    let mut managers = Managers { backends, ..Managers::default() };
-    if host.needs_systemd() {
+) -> Result<(Managers, Hands), DaemonError> {
+    let (mut managers, mut hands) = (Managers::default(), Hands::default());
+    managers.backends = host.units.iter().map(|(name, unit)| (name.clone(), unit.backend)).collect();
+    let programs_by = host.programs_by(systemd_runs());
+    if host.needs_systemd(systemd_runs()) {
         let bus = Systemd::at(host.systemd_address.as_deref(), Path::new("/sys/fs/cgroup"));
-        managers.systemd = Some(Arc::new(bus.map_err(system("starting the D-Bus thread"))?));
+        let bus = Arc::new(bus.map_err(system("starting the D-Bus thread"))?);
+        if programs_by == Some(Backend::Systemd) {
+            hands.programs = Some(Arc::clone(&bus) as _);
+        }
+        managers.systemd = Some(bus);
     } else {
         disabled.push("systemd: no [[unit]] is listed in runner.toml".to_owned());
     }
-    if host.needs_launcher() {
-        managers.supervised = Some(Arc::new(Supervised::new(&layout.socket(Socket::Launcher), epoch)));
+    if host.needs_launcher(systemd_runs()) {
+        let launcher = Arc::new(Supervised::new(&layout.socket(Socket::Launcher), epoch));
+        if programs_by == Some(Backend::Supervised) {
+            hands.programs = Some(Arc::clone(&launcher) as _);
+        }
+        managers.supervised = Some(launcher);
     } else {
-        disabled.push("the launcher: no [[service]] is listed in runner.toml".to_owned());
+        disabled.push("the launcher: no [[service]] is listed in runner.toml, and no [[program]] needs it".to_owned());
     }
-    Ok(managers)
+    if programs_by.is_none() {
+        disabled.push("programs: no [[program]] is listed in runner.toml".to_owned());
+    }
+    Ok((managers, hands))
 }
 
 fn courier(layout: &Layout, host: &HostConfig, epoch: u64) -> Option<NetCourier> {
@@ -316,7 +330,7 @@ fn identities(uids: Option<&Uids>) -> Vec<Identity> {
 
 fn follow_launcher(parts: &Arc<Parts>) -> io::Result<Option<crate::backend::supervised::Subscription>> {
     let rules = parts.rules();
-    if !rules.host.needs_launcher() {
+    if !rules.host.needs_launcher(systemd_runs()) {
         return Ok(None);
     }
     let listed = |name: &UnitName| parts.world.backends.get(name) == Some(&Backend::Supervised);

@@ -30,7 +30,7 @@ fn the_references_examples_are_read_too() {
     assert_eq!((config.units.len(), config.mounts.len(), config.directories.len()), (2, 1, 1));
     assert_eq!((config.groups.len(), config.windows.len()), (1, 1));
     assert_eq!(config.uids.as_ref().unwrap().worker, [913, 914]);
-    assert!(config.needs_systemd() && config.needs_launcher() && config.needs_courier_net());
+    assert!(config.needs_systemd(false) && config.needs_launcher(false) && config.needs_courier_net());
     let nginx = config.target(&"unit:nginx.service".parse().unwrap()).unwrap();
     assert_eq!(nginx.traffic_share, Some(Permille::clamped(400)));
     assert_eq!(nginx.health.len(), 2);
@@ -41,6 +41,24 @@ fn every_key_of_the_parser_is_in_the_reference() {
     let text = with_examples();
     for key in TOP_KEYS.iter().chain(["sample_every", "concurrent_runs", "cgroup", "set_aside", "worker"].iter()) {
         assert!(text.contains(key), "{key}");
+    }
+}
+
+#[test]
+fn listed_programs_are_run_by_systemd_where_it_is_and_by_the_launcher_elsewhere() {
+    let program = "[[program]]\npath = \"/bin/true\"\nuser = 998\n";
+    let by = |more: &str, runs| HostConfig::parse(&format!("{program}{more}")).unwrap().programs_by(runs);
+    assert_eq!(by("", false), Some(Backend::Supervised));
+    assert_eq!(by("", true), Some(Backend::Systemd));
+    assert_eq!(by("[[unit]]\nname = \"nginx.service\"\n", false), Some(Backend::Systemd));
+    assert_eq!(by("[[service]]\nname = \"web\"\n", false), Some(Backend::Supervised));
+    assert_eq!(by("[systemd]\naddress = \"unix:path=/run/bus\"\n", false), Some(Backend::Systemd));
+    let config = HostConfig::parse(program).unwrap();
+    assert!(config.needs_launcher(false) && !config.needs_systemd(false));
+    assert!(config.needs_systemd(true) && !config.needs_launcher(true));
+    for runs in [false, true] {
+        let config = HostConfig::default();
+        assert!(config.programs_by(runs).is_none() && !config.needs_launcher(runs) && !config.needs_systemd(runs));
     }
 }
 

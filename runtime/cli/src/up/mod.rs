@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use theriac_authority::host::{HostConfig, Uids};
 use theriac_protocol::layout::{Layout, Socket};
 use theriac_protocol::process::{keep_heap_small, may_become};
+use theriac_runner::backend::systemd_runs;
 use theriac_runner::rules::Rules;
 
 use crate::context::Context;
@@ -164,7 +165,7 @@ fn specs(layout: &Layout, host: &HostConfig, users: Option<&Uids>) -> Result<Vec
     let spec =
         |name, program: &str, socket, uid: Option<u32>| Spec::new(name, programs.join(program), layout, socket, uid);
     let mut specs = Vec::new();
-    if host.needs_launcher() {
+    if host.needs_launcher(systemd_runs()) {
         specs.push(spec("launcher", "theriac-launcher", Socket::Launcher, None));
     }
     if host.needs_courier_net() {
@@ -295,5 +296,8 @@ mod tests {
         assert_eq!(names(""), ["runner", "agent"]);
         let service = "[[service]]\nname = \"web\"\nhealth = [{ tcp = \"127.0.0.1:1\" }]\n";
         assert_eq!(names(service), ["launcher", "courier", "runner", "agent"]);
+        let program = "[[program]]\npath = \"/bin/true\"\nuser = 998\n";
+        let launcher = if systemd_runs() { None } else { Some("launcher") };
+        assert_eq!(names(program), launcher.into_iter().chain(["runner", "agent"]).collect::<Vec<_>>());
     }
 }

@@ -1,10 +1,11 @@
-//! Service managers: systemd over D-Bus, and the launcher for machines and containers without it.
+//! Service managers: systemd over D-Bus, and the launcher for machines and containers without it. Both run programs, too.
 //!
 //! A backend does what it is told and reports what it reads back. Whether it may be told is the gate's business.
 
 mod kernel_file;
 pub mod supervised;
 pub mod systemd;
+mod transient;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,11 @@ use theriac_model::unit::{Backend, KillWhom, Property, Signal, UnitState};
 /// Most lines of a log in one answer, and most bytes of them.
 const MAX_LINES: u32 = 200;
 const MAX_LOG: usize = 64 << 10;
+
+/// A systemd runs this machine, and this process is root, whom it obeys: where sd_booted(3) looks.
+pub fn systemd_runs() -> bool {
+    rustix::process::geteuid().is_root() && std::path::Path::new("/run/systemd/system").is_dir()
+}
 
 /// What a service manager can do for the gate. Every call is bounded in time.
 pub trait ServiceManager: Send + Sync {

@@ -6,14 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use theriac_model::id::UnitName;
+use theriac_model::program::{ProgramOutput, ProgramSpec};
 use theriac_model::unit::{KillWhom, Property, Signal, UnitState};
 use theriac_protocol::launcher::{LauncherAnswer, LauncherRequest};
 
 use super::{ServiceManager, UnitError};
 use crate::exchange::{ExchangeError, Line, Neighbour, chain};
+use crate::hands::{HandError, Programs};
 
 /// For what the launcher answers without waiting for a process.
 const AT_ONCE: Duration = Duration::from_secs(5);
+/// On top of a program's own time: making its jail, and killing what is in it.
+const AROUND: Duration = Duration::from_secs(10);
 /// Between two attempts to subscribe again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -189,5 +193,26 @@ impl ServiceManager for Supervised {
     fn log_tail(&self, unit: &UnitName, lines: u32) -> Result<Vec<String>, UnitError> {
         let answer = self.named("log-tail", unit, LauncherRequest::LogTail { name: unit.clone(), lines }, AT_ONCE)?;
         if let LauncherAnswer::Lines(lines) = answer { Ok(lines) } else { Err(unexpected()) }
+    }
+}
+
+impl Programs for Supervised {
+    fn run(&self, program: &ProgramSpec) -> Result<ProgramOutput, HandError> {
+        let mut line = self.greeted().map_err(|error| HandError::Unavailable { reason: chain(&error) })?;
+        let timeout = program.timeout.duration() + AROUND;
+        let unknown = |reason: String| HandError::Unknown { reason };
+        match line.ask(2, LauncherRequest::Run(program.clone()), timeout).map_err(|error| unknown(chain(&error)))? {
+            LauncherAnswer::Ran(output) => Ok(output),
+            LauncherAnswer::Refused(reason) => Err(HandError::Refused { reason }),
+            LauncherAnswer::Hello { .. }
+            | LauncherAnswer::Units(_)
+            | LauncherAnswer::Unit(_)
+            | LauncherAnswer::Lines(_)
+            | LauncherAnswer::Subscribed
+            | LauncherAnswer::UnitChanged(_)
+            | LauncherAnswer::NoSuchUnit => {
+                Err(unknown("the launcher answered something else than was asked".to_owned()))
+            }
+        }
     }
 }

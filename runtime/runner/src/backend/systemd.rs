@@ -19,12 +19,12 @@ use zbus::wire::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 use zbus::{MatchRule, Message, MessageStream, fdo};
 
 use super::kernel_file::{self, ReadBack};
-use super::{ServiceManager, UnitError};
+use super::{ServiceManager, UnitError, transient};
 use crate::exchange::chain;
 
-const SYSTEMD: &str = "org.freedesktop.systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 /// For what systemd answers without a job.
 const AT_ONCE: Duration = Duration::from_secs(8);
 /// Whether a unit goes by the name is asked before its log is read; the log can be read without an answer.
@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// systemd as a service manager.
 #[derive(Debug)]
 pub struct Systemd {
-    bus: Arc<Bus>,
+    pub(super) bus: Arc<Bus>,
     journal: JournalFiles,
     runtime: tokio::runtime::Handle,
     /// Dropped with this: ends the bus' thread.
@@ -47,10 +47,11 @@ pub struct Systemd {
 }
 
 #[derive(Debug)]
-struct Bus {
+pub(super) struct Bus {
     address: Option<String>,
     cgroups: PathBuf,
     client: tokio::sync::Mutex<Option<probe::Systemd>>,
+    pub(super) programs: transient::Units,
 }
 
 /// A verb that systemd turns into a job.
@@ -96,7 +97,12 @@ impl Systemd {
         // The only way this ends is the sender being dropped.
         std::thread::Builder::new().name("systemd-bus".to_owned()).spawn(move || runtime.block_on(ended).ok())?;
         let client = tokio::sync::Mutex::new(None);
-        let bus = Bus { address: address.map(str::to_owned), cgroups: cgroups.to_owned(), client };
+        let bus = Bus {
+            address: address.map(str::to_owned),
+            cgroups: cgroups.to_owned(),
+            client,
+            programs: transient::Units::default(),
+        };
         let journal = JournalFiles::of_this_machine();
         Ok(Self { bus: Arc::new(bus), journal, runtime: handle, _alive: alive })
     }
@@ -113,15 +119,21 @@ impl Systemd {
         T: Send + 'static,
         F: Future<Output = Result<T, UnitError>> + Send + 'static,
     {
+        self.within(timeout, work).unwrap_or_else(|| Err(UnitError::Timeout { verb, unit: unit.clone(), timeout }))
+    }
+
+    /// See [`Self::wait`]; `None`: it did not end in time.
+    pub(super) fn within<T, F>(&self, timeout: Duration, work: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.runtime.spawn(async move {
             // The receiver is gone only after its own bound has passed.
             sender.send(tokio::time::timeout(timeout, work).await).ok();
         });
-        match receiver.recv_timeout(timeout + GRACE) {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(UnitError::Timeout { verb, unit: unit.clone(), timeout }),
-        }
+        receiver.recv_timeout(timeout + GRACE).ok()?.ok()
     }
 
     fn job(&self, verb: Verb, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError> {
@@ -166,7 +178,7 @@ fn no_process(unit: UnitName) -> Result<(), UnitError> {
 }
 
 impl Bus {
-    async fn client(&self) -> Result<probe::Systemd, UnitError> {
+    pub(super) async fn client(&self) -> Result<probe::Systemd, UnitError> {
         let mut held = self.client.lock().await;
         if let Some(client) = held.as_ref().filter(|client| !client.connection().is_closed()) {
             return Ok(client.clone());
@@ -306,7 +318,7 @@ async fn owner_uid(client: &probe::Systemd) -> zbus::Result<u32> {
     call.await?.body().deserialize()
 }
 
-async fn job_ends(client: &probe::Systemd) -> zbus::Result<MessageStream> {
+pub(super) async fn job_ends(client: &probe::Systemd) -> zbus::Result<MessageStream> {
     let rule = MatchRule::builder()
         .msg_type(zbus::message::Type::Signal)
         .sender(SYSTEMD)
@@ -334,12 +346,16 @@ fn translate(verb: &'static str, unit: &UnitName, error: &zbus::Error) -> UnitEr
         }
         return refused(text.as_deref().unwrap_or(name.as_str()));
     }
-    if let zbus::Error::FDO(error) = error
-        && !is_lost(error)
-    {
+    if is_from_systemd(error) {
         return refused(&error.to_string());
     }
     UnitError::Connection { reason: chain(error) }
+}
+
+/// systemd said no; anything else is a connection that may have lost an answer.
+pub(super) fn is_from_systemd(error: &zbus::Error) -> bool {
+    let refused = matches!(error, zbus::Error::MethodError(..));
+    refused || matches!(error, zbus::Error::FDO(error) if !is_lost(error))
 }
 
 const fn is_lost(error: &fdo::Error) -> bool {

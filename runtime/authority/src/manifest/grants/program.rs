@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_model::id::Label;
-use theriac_model::program::Network;
+use theriac_model::program::{MAX_OUTPUT, MAX_TIMEOUT, Network};
 use theriac_model::target::MountPath;
 use theriac_model::time::Span;
 use theriac_model::units::Bytes;
@@ -20,12 +20,8 @@ const MAX_ARGUMENT: usize = 1024;
 const MAX_VALUES: usize = 64;
 /// Paths of one jail.
 const MAX_PATHS: usize = 32;
-/// A playbook takes as long; longer work is a service's.
-const MAX_TIMEOUT: Span = Span::from_secs(600);
 const DEFAULT_TIMEOUT: Span = Span::from_secs(30);
 const DEFAULT_OUTPUT: Bytes = Bytes(16 << 10);
-/// Output travels in frames, and is read by people.
-const MAX_OUTPUT: Bytes = Bytes(256 << 10);
 
 const KEYS: &[&str] =
     &["run", "slots", "changes", "idempotent", "undo", "read", "write", "network", "timeout", "output", "why"];

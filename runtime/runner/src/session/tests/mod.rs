@@ -5,6 +5,7 @@ mod http;
 mod hostile;
 mod kernel;
 mod processes;
+mod programs;
 mod releases;
 mod units;
 mod world;

@@ -4,8 +4,6 @@
 //! A program that only looks runs in the dry run too. One that changes something is an effect, and what it says is told to the
 //! remedy afterwards.
 
-mod file;
-
 use theriac_authority::effective::{BoundProgram, Filled};
 use theriac_model::call::Reply;
 use theriac_model::denial::{Denial, DenialCause};
@@ -14,6 +12,7 @@ use theriac_model::id::Label;
 use theriac_model::plan::Guard;
 use theriac_model::program::{ProgramCall, ProgramEffect, ProgramEnding, ProgramOutput, ProgramSpec, SlotValue};
 use theriac_model::units::Blob;
+use theriac_protocol::program::check_all;
 
 use crate::exchange::chain;
 use crate::gate::{Applied, ApplyError, Change, Draft, Kept, Mode, Place, perform};
@@ -52,10 +51,9 @@ fn hand<'w>(world: &'w World, label: &Label, attempted: &str) -> Result<&'w dyn 
     world.hands.programs.as_deref().ok_or_else(missing)
 }
 
-/// The file is what root installed, in every part of its path.
+/// The file is what root installed, in every part of its path, and the jail holds what it says.
 fn check(label: &Label, program: &ProgramSpec) -> Result<(), Denial> {
-    let path = program.argv.first().map_or("", String::as_str);
-    file::check(path).map_err(|error| {
+    check_all(program).map_err(|error| {
         Denial::new(DenialCause::Unavailable, label, "program", format!("run {program}: {}", chain(&error)))
     })
 }
@@ -161,7 +159,7 @@ pub(crate) fn take_back(world: &World, inverse: &ProgramSpec) -> UndoOutcome {
     let Some(hand) = world.hands.programs.as_deref() else {
         return failed("nothing is there that could run the inverse program".to_owned());
     };
-    if let Err(error) = file::check(inverse.argv.first().map_or("", String::as_str)) {
+    if let Err(error) = check_all(inverse) {
         return failed(chain(&error));
     }
     match hand.run(inverse) {

@@ -1,5 +1,8 @@
-//! Whether a program's file is one that root installed: its owner, its mode, every directory above it, and, for a script, its
-//! interpreter. A file that somebody else could write is somebody else's program.
+//! Whether a program may be started at all: its file is one that root installed (its owner, its mode, every directory above it,
+//! and, for a script, its interpreter), and its jail holds the directories that were named and no others.
+//!
+//! A file that somebody else could write is somebody else's program, and a directory that somebody else can exchange for a link is
+//! any directory. The runner looks before it asks for a program, the launcher again before it starts one.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -7,6 +10,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use theriac_model::program::ProgramSpec;
+use theriac_model::target::MountPath;
 
 /// A script's interpreter that is a script itself ends here; the kernel allows four.
 const MAX_SCRIPTS: usize = 4;
@@ -21,7 +26,7 @@ const ANY_EXECUTE: u32 = 0o111;
 
 /// Why a file is not run.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProgramError {
+pub enum ProgramError {
     /// Not there, or not to be read.
     #[error("`{}` can't be read", path.display())]
     Io {
@@ -32,6 +37,31 @@ pub(crate) enum ProgramError {
     /// It could be somebody else's.
     #[error("`{}` {why}", path.display())]
     Untrusted { path: PathBuf, why: &'static str },
+    /// A jail can't hold it.
+    #[error("`{}` can't be in a jail: {why}", path.display())]
+    Jail { path: PathBuf, why: &'static str },
+}
+
+/// What makes a jail without systemd, where every distribution puts it. It is not looked for anywhere else.
+pub const BUBBLEWRAP: &str = "/usr/bin/bwrap";
+
+/// A jail has these of its own; the machine's would be a way out.
+const OF_ITS_OWN: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// The program's file, and what its jail is to hold.
+pub fn check_all(program: &ProgramSpec) -> Result<(), ProgramError> {
+    check(program.argv.first().map_or("", String::as_str))?;
+    program.jail.read.iter().chain(&program.jail.write).try_for_each(in_jail)
+}
+
+fn in_jail(path: &MountPath) -> Result<(), ProgramError> {
+    let path = Path::new(path.as_str());
+    let no = |why| Err(ProgramError::Jail { path: path.to_owned(), why });
+    if path == Path::new("/") || OF_ITS_OWN.iter().any(|own| path.starts_with(own)) {
+        return no("it would hold what is the machine's");
+    }
+    let real = path.canonicalize().map_err(|source| ProgramError::Io { path: path.to_owned(), source })?;
+    if real == path { Ok(()) } else { no("it is, or leads through, a link: name the directory itself") }
 }
 
 fn untrusted(path: &Path, why: &'static str) -> ProgramError {
@@ -39,7 +69,7 @@ fn untrusted(path: &Path, why: &'static str) -> ProgramError {
 }
 
 /// The file at an absolute path, and what it needs to run.
-pub(crate) fn check(path: &str) -> Result<(), ProgramError> {
+pub fn check(path: &str) -> Result<(), ProgramError> {
     let mut path = PathBuf::from(path);
     for _ in 0..=MAX_SCRIPTS {
         match program(&path)? {
@@ -54,7 +84,8 @@ pub(crate) fn check(path: &str) -> Result<(), ProgramError> {
 fn program(path: &Path) -> Result<Option<PathBuf>, ProgramError> {
     let io = |source: io::Error| ProgramError::Io { path: path.to_owned(), source };
     let real = resolve(path)?;
-    let file = openat(CWD, &real, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
+    let file =
+        openat(CWD, &real, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
     let mut file = File::from(file.map_err(|errno| io(errno.into()))?);
     let meta = file.metadata().map_err(io)?;
     let mode = meta.permissions().mode();
@@ -156,7 +187,8 @@ fn interpreter(file: &mut File) -> Result<Option<PathBuf>, Interpreter> {
     file.take(FIRST_LINE).read_to_end(&mut first).map_err(Interpreter::Io)?;
     let Some(rest) = first.strip_prefix(b"#!") else { return Ok(None) };
     let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let text = std::str::from_utf8(line).map_err(|_not_utf8| Interpreter::Wrong("names an interpreter that is no text"))?;
+    let text =
+        std::str::from_utf8(line).map_err(|_not_utf8| Interpreter::Wrong("names an interpreter that is no text"))?;
     let mut words = text.split_ascii_whitespace();
     let path = words.next().filter(|path| path.starts_with('/'));
     let path = path.ok_or(Interpreter::Wrong("names an interpreter without an absolute path"))?;
