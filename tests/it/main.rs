@@ -18,6 +18,7 @@ mod logs;
 mod neighbours;
 mod packaged;
 mod person;
+mod programs;
 mod supply;
 mod systemd_backend;
 mod terminal;
