@@ -57,6 +57,10 @@ pub fn answer(call: &Call) -> Reply {
         | Call::Group { .. }
         | Call::Process { .. }
         | Call::Series { .. }
-        | Call::Probe { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),
+        | Call::Probe { .. }
+        | Call::Program { .. }
+        | Call::Http { .. }
+        | Call::Knob { .. }
+        | Call::Release { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),
     }
 }

@@ -82,6 +82,11 @@ cases! {
         ..Case::of("memory-leak", 0, resource::leaking)
     };
     memory_leak_restart: Case { reaches: &[BEGINS, EFFECT, HELPS], ..Case::of("memory-leak", 1, resource::leaking) };
+    memory_leak_release_before: Case {
+        reaches: &[BEGINS, &["run.asked"], EFFECT, HELPS],
+        needs: Need::Root("as one user a consent needs a signed note"),
+        ..Case::of("memory-leak", 2, resource::leaking_since_its_release)
+    };
     disk_full_archive: Case { reaches: &[BEGINS, EFFECT, ARCHIVES, HELPS], ..disk::case("disk-full", 0, disk::full_of_logs) };
     disk_full_cut_deleted: Case { reaches: &[BEGINS, EFFECT, CUTS, HELPS], ..disk::case("disk-full", 1, disk::full_of_a_deleted_log) };
     disk_full_remove: Case { reaches: &[BEGINS, EFFECT, HELPS], ..disk::case("disk-full", 1, disk::full_of_reproducible_logs) };

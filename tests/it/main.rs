@@ -19,6 +19,7 @@ mod neighbours;
 mod packaged;
 mod person;
 mod programs;
+mod releases;
 mod supply;
 mod systemd_backend;
 mod terminal;

@@ -9,9 +9,7 @@ use serde::Serialize;
 use theriac_model::id::Digest;
 use theriac_model::target::Target;
 
-use crate::effective::{
-    self, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, Effective,
-};
+use crate::effective::{self, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, Effective};
 use crate::grant::{GrantRef, called, sentence};
 use crate::host::HostConfig;
 use crate::manifest::Manifest;

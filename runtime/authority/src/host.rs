@@ -327,9 +327,9 @@ impl HostConfig {
         self.units.values().any(|unit| unit.backend == backend)
     }
 
-    /// A health check is listed, so the `net` courier is needed.
+    /// A health check or an endpoint is listed, so the `net` courier is needed.
     pub fn needs_courier_net(&self) -> bool {
-        self.units.values().any(|unit| !unit.health.is_empty())
+        !self.endpoints.is_empty() || self.units.values().any(|unit| !unit.health.is_empty())
     }
 
     /// The listed mount a path lies on: the longest one that it is below. `None` where none is listed.

@@ -22,13 +22,13 @@ use crate::config::CourierConfig;
 /// A check that takes longer is no health check, and would hold a slot of the few.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// A status needs a handful of headers.
-const MAX_HEADERS: usize = 64;
+pub(crate) const MAX_HEADERS: usize = 64;
 
 /// Status line and headers together: more than any honest server sends before its page.
-const MAX_HEAD: usize = 64 << 10;
+pub(crate) const MAX_HEAD: usize = 64 << 10;
 /// The port that a Host header does not name.
 const HTTPS: u16 = 443;
-const USER_AGENT: &str = concat!("theriac/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("theriac/", env!("CARGO_PKG_VERSION"));
 
 /// What came of one attempt, in words of ours: nothing the peer sent is repeated.
 enum Finding {
@@ -149,7 +149,7 @@ impl Fault {
 }
 
 /// The innermost cause that says something.
-fn broken(error: &(dyn Error + 'static)) -> Option<&'static str> {
+pub(crate) fn broken(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut cause = Some(error);
     let mut broken = None;
     while let Some(error) = cause {

@@ -32,6 +32,8 @@ const ALLOWED: &[c_long] = &[
     // Talking to the runner and to peers.
     libc::SYS_accept4,
     libc::SYS_connect,
+    // The resolver's questions leave from a port of their own; nothing can listen.
+    libc::SYS_bind,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_recvmsg,
@@ -83,7 +85,7 @@ pub(crate) fn seal() -> Result<(), SealError> {
 fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALLOWED_HERE).map(|number| (*number, Vec::new())).collect();
-    rules.insert(libc::SYS_socket, inet_stream_sockets()?);
+    rules.insert(libc::SYS_socket, inet_sockets()?);
     // mmap(.., prot, ..) and mprotect(.., prot): the third argument of both.
     rules.insert(libc::SYS_mmap, without_exec()?);
     rules.insert(libc::SYS_mprotect, without_exec()?);
@@ -92,20 +94,19 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch)?.try_into()
 }
 
-/// TCP over IPv4 and IPv6: no raw, no netlink, and no Unix socket to somebody else's daemon.
-fn inet_stream_sockets() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    [libc::AF_INET, libc::AF_INET6]
-        .into_iter()
-        .map(|family| {
-            let family = u64::from(family.cast_unsigned());
-            let stream = u64::from(libc::SOCK_STREAM.cast_unsigned());
-            SeccompRule::new(vec![
-                SeccompCondition::new(0, Width::Dword, SeccompCmpOp::Eq, family)?,
-                // The low bits are the type; the rest are SOCK_CLOEXEC and SOCK_NONBLOCK.
-                SeccompCondition::new(1, Width::Dword, SeccompCmpOp::MaskedEq(0xf), stream)?,
-            ])
-        })
-        .collect()
+/// TCP, and UDP for names, over IPv4 and IPv6: no raw, no netlink, and no Unix socket to somebody else's daemon.
+fn inet_sockets() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let families = [libc::AF_INET, libc::AF_INET6];
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM];
+    let each = families.into_iter().flat_map(|family| kinds.map(|kind| (family, kind)));
+    each.map(|(family, kind)| {
+        SeccompRule::new(vec![
+            SeccompCondition::new(0, Width::Dword, SeccompCmpOp::Eq, u64::from(family.cast_unsigned()))?,
+            // The low bits are the type; the rest are SOCK_CLOEXEC and SOCK_NONBLOCK.
+            SeccompCondition::new(1, Width::Dword, SeccompCmpOp::MaskedEq(0xf), u64::from(kind.cast_unsigned()))?,
+        ])
+    })
+    .collect()
 }
 
 fn without_exec() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
@@ -150,9 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn it_makes_no_socket_but_tcp_ones() {
+    fn it_makes_no_socket_but_of_tcp_and_udp() {
+        assert!(sealed(|| std::net::UdpSocket::bind("127.0.0.1:0").is_ok()), "the resolver's");
         assert!(refused(sealed(std::os::unix::net::UnixDatagram::unbound)));
-        assert!(refused(sealed(|| std::net::UdpSocket::bind("127.0.0.1:0"))));
+        let raw = || rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::RAW, None);
+        assert!(refused(sealed(move || Ok(raw().map(drop)?))));
         assert!(refused(sealed(|| std::net::TcpListener::bind("127.0.0.1:0"))), "it serves nobody new");
     }
 }

@@ -7,6 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use theriac_model::health::HealthCheck;
+use theriac_model::http::HttpRequest;
+use theriac_model::time::Span;
 use theriac_protocol::courier::{CourierAnswer, CourierRequest};
 use theriac_protocol::fence::{Fence, FenceError, Lead};
 use theriac_protocol::frame::{self, Frame, FrameError, HEADER_LEN};
@@ -16,16 +19,18 @@ use theriac_protocol::process::{Identity, drop_privileges};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::task::LocalSet;
 
 use crate::check::{self, MAX_TIMEOUT};
 use crate::config::CourierConfig;
+use crate::names::Names;
 use crate::notify::Notifier;
+use crate::request;
 use crate::seal::{self, SealError};
 
-/// The longest request holds a URL of 600 bytes.
-const MAX_REQUEST: u32 = 4 << 10;
+/// The longest request holds a body of 256 KiB in base64.
+const MAX_REQUEST: u32 = 512 << 10;
 /// The runner keeps a few and makes another for each check beyond them.
 const MAX_CONNECTIONS: usize = 300;
 /// A frame that has begun must end; between frames a peer may be silent.
@@ -61,6 +66,7 @@ pub enum StartError {
 /// Everything the connections share; one thread, so no lock.
 struct Desk {
     config: CourierConfig,
+    names: Names,
     slots: Arc<Semaphore>,
     fence: RefCell<Fence>,
 }
@@ -78,15 +84,23 @@ pub fn run(config: CourierConfig, layout: &Layout, identity: Option<Identity>) -
     drop_privileges(identity).map_err(system("dropping privileges"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(system("the event loop"))?;
+    let names = Names::of_this_machine();
     seal::seal()?;
-    LocalSet::new().block_on(&runtime, serve(config, listener, notifier, fence)).map_err(system("accept"))
+    LocalSet::new().block_on(&runtime, serve(config, names, listener, notifier, fence)).map_err(system("accept"))
 }
 
-async fn serve(config: CourierConfig, listener: StdListener, notifier: Notifier, fence: Fence) -> io::Result<()> {
+async fn serve(
+    config: CourierConfig,
+    names: Names,
+    listener: StdListener,
+    notifier: Notifier,
+    fence: Fence,
+) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let desk = Rc::new(Desk {
         slots: Arc::new(Semaphore::new(usize::from(config.max_checks))),
         config,
+        names,
         fence: RefCell::new(fence),
     });
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -144,18 +158,31 @@ async fn converse(stream: UnixStream, desk: &Rc<Desk>) -> Result<(), FrameError>
                 send(&writer, epoch, id, CourierAnswer::Hello { version }).await?;
             }
             CourierRequest::Check(check) => {
-                let (desk, writer) = (Rc::clone(desk), Rc::clone(&writer));
-                // Answers may overtake each other: a slow check holds up no other.
-                tokio::task::spawn_local(async move {
-                    let answer = desk.check(&check).await;
-                    if let Err(error) = send(&writer, epoch, id, answer).await {
-                        tracing::debug!(%error, "nobody waits for the answer any more");
-                    }
-                });
+                let desk = Rc::clone(desk);
+                reply(&writer, epoch, id, async move { desk.check(&check).await });
+            }
+            CourierRequest::Send(request) => {
+                let desk = Rc::clone(desk);
+                reply(&writer, epoch, id, async move { desk.send(&request).await });
             }
         }
     }
     Ok(())
+}
+
+/// Answers may overtake each other: a slow peer holds up no other.
+fn reply(
+    writer: &Rc<Mutex<OwnedWriteHalf>>,
+    epoch: u64,
+    id: u64,
+    answer: impl Future<Output = CourierAnswer> + 'static,
+) {
+    let writer = Rc::clone(writer);
+    tokio::task::spawn_local(async move {
+        if let Err(error) = send(&writer, epoch, id, answer.await).await {
+            tracing::debug!(%error, "nobody waits for the answer any more");
+        }
+    });
 }
 
 impl Desk {
@@ -167,15 +194,26 @@ impl Desk {
         fence.check(*lead, epoch)
     }
 
-    async fn check(&self, check: &theriac_model::health::HealthCheck) -> CourierAnswer {
-        if check.timeout().duration() > MAX_TIMEOUT {
-            return CourierAnswer::Refused(format!("a check may take at most {} s", MAX_TIMEOUT.as_secs()));
-        }
-        // Waiting for a slot would be counted as the service's slowness.
-        match self.slots.try_acquire() {
+    async fn check(&self, check: &HealthCheck) -> CourierAnswer {
+        match self.slot(check.timeout()) {
             Ok(_slot) => CourierAnswer::Checked(check::make(check, &self.config).await),
-            Err(_) => CourierAnswer::Refused(format!("{} checks run already", self.config.max_checks)),
+            Err(reason) => CourierAnswer::Refused(reason),
         }
+    }
+
+    async fn send(&self, request: &HttpRequest) -> CourierAnswer {
+        match self.slot(request.timeout) {
+            Ok(_slot) => request::send(request, &self.config, &self.names).await,
+            Err(reason) => CourierAnswer::NotSent(reason),
+        }
+    }
+
+    /// Waiting for one would be counted as the service's slowness.
+    fn slot(&self, timeout: Span) -> Result<SemaphorePermit<'_>, String> {
+        if timeout.duration() > MAX_TIMEOUT {
+            return Err(format!("it may take at most {} s", MAX_TIMEOUT.as_secs()));
+        }
+        self.slots.try_acquire().map_err(|_full| format!("{} are under way already", self.config.max_checks))
     }
 }
 

@@ -202,8 +202,9 @@ impl Effect {
         match self {
             Self::File { verb, .. } => !matches!(verb, FileVerb::Append { .. }),
             Self::Unit { verb, .. } => !matches!(verb, UnitVerb::Restart | UnitVerb::Kill { .. }),
-            Self::Group { .. } | Self::Knob(_) | Self::Release(_) => true,
-            Self::Process { .. } => false,
+            Self::Group { .. } | Self::Knob(_) => true,
+            // Asked for twice, it goes back by two releases.
+            Self::Process { .. } | Self::Release(_) => false,
             Self::Program(effect) => effect.idempotent,
             Self::Http(effect) => effect.method.is_idempotent(),
         }
@@ -229,7 +230,6 @@ impl Effect {
                 | Self::Process { .. }
                 | Self::Program(_)
                 | Self::Http(_)
-               
                 | Self::Knob(_)
                 | Self::Release(_),
                 _,
@@ -360,8 +360,9 @@ pub enum Undo {
     SendHttp { inverse: HttpRequest },
     /// Sets a number of the kernel's back to the value read before.
     SetKnob { knob: KnobName, value: i64 },
-    /// Points the link at the release that was in use before.
-    SwitchRelease { place: ReleasePlace, release: ReleaseName },
+    /// Points the link at the release that was in use before, and restarts the service if it was started since: if it runs with
+    /// another invocation than this one, it runs the other release.
+    SwitchRelease { unit: UnitName, place: ReleasePlace, release: ReleaseName, invocation: String },
     /// Nothing can be done, or nothing needs doing.
     Nothing { reason: String },
 }

@@ -126,6 +126,7 @@ impl Record {
             | Self::BreakerReset { .. }
             | Self::Held { .. }
             | Self::Resumed { .. }
+            | Self::ReleaseSeen { .. }
             | Self::RemedyLoaded { .. }
             | Self::RemedyRefused { .. } => None,
         }

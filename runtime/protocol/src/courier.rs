@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use theriac_model::health::{HealthAnswer, HealthCheck};
+use theriac_model::http::{HttpAnswer, HttpRequest};
 
 /// A request to a courier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,8 @@ pub enum CourierRequest {
     Hello { version: String },
     /// Run the check once.
     Check(HealthCheck),
+    /// Send the request once, within its own timeout; it is never sent again.
+    Send(HttpRequest),
 }
 
 /// A courier's answer.
@@ -23,6 +26,12 @@ pub enum CourierAnswer {
     Hello { version: String },
     /// To `Check`.
     Checked(HealthAnswer),
+    /// To `Send`: what came back.
+    Sent(HttpAnswer),
+    /// To `Send`: nothing of it left this host, in one sentence.
+    NotSent(String),
+    /// To `Send`: it may have arrived, and there is no whole answer, in one sentence.
+    Lost(String),
     /// The request was refused, in one sentence.
     Refused(String),
 }

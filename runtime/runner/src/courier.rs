@@ -1,14 +1,17 @@
-//! The runner's side of the `net` courier: health checks over TCP and HTTP, which the runner can't make itself (it has no inet
-//! socket). The answer is the courier's word; a courier that is gone is an answer, too: *not measured*, never *healthy*.
+//! The runner's side of the `net` courier: health checks and HTTP requests, which the runner can't make itself (it has no inet
+//! socket). The answer is the courier's word; a courier that is gone is an answer, too: *not measured*, never *healthy*, and of
+//! a request that was under way it is not known whether it arrived.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use theriac_model::health::{HealthAnswer, HealthCheck};
+use theriac_model::http::{HttpAnswer, HttpRequest};
 use theriac_protocol::courier::{CourierAnswer, CourierRequest};
 
 use crate::exchange::{ExchangeError, Line, Neighbour, chain};
+use crate::hands::{HandError, Http};
 
 /// What the courier may take on top of the check's own timeout, before it counts as gone.
 const GRACE: Duration = Duration::from_secs(1);
@@ -64,7 +67,9 @@ impl NetCourier {
         match greeting {
             CourierAnswer::Hello { .. } => Ok(line),
             CourierAnswer::Refused(reason) => Err(CheckError::Refused { reason }),
-            CourierAnswer::Checked(_) => Err(ExchangeError::Unexpected.into()),
+            CourierAnswer::Checked(_) | CourierAnswer::Sent(_) | CourierAnswer::NotSent(_) | CourierAnswer::Lost(_) => {
+                Err(ExchangeError::Unexpected.into())
+            }
         }
     }
 
@@ -80,13 +85,37 @@ impl NetCourier {
         match answer {
             CourierAnswer::Checked(answer) => Ok(answer),
             CourierAnswer::Refused(reason) => Err(CheckError::Refused { reason }),
-            CourierAnswer::Hello { .. } => Err(ExchangeError::Unexpected.into()),
+            CourierAnswer::Hello { .. }
+            | CourierAnswer::Sent(_)
+            | CourierAnswer::NotSent(_)
+            | CourierAnswer::Lost(_) => Err(ExchangeError::Unexpected.into()),
         }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Line>> {
         // Nothing under the lock can panic half-way.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Http for NetCourier {
+    /// On a connection of its own, and once: a request may change something, so an answer that is missing is not asked for again.
+    fn send(&self, request: &HttpRequest) -> Result<HttpAnswer, HandError> {
+        let nothing_sent = |error: CheckError| HandError::Unavailable { reason: error.to_string() };
+        let mut line = self.greeted().map_err(nothing_sent)?;
+        let timeout = request.timeout.duration() + GRACE;
+        let silent = |error: ExchangeError| HandError::Unknown {
+            reason: format!("the net courier did not answer: {}", chain(&error)),
+        };
+        match line.ask(2, CourierRequest::Send(request.clone()), timeout).map_err(silent)? {
+            CourierAnswer::Sent(answer) => Ok(answer),
+            CourierAnswer::NotSent(reason) => Err(HandError::Failed { reason }),
+            CourierAnswer::Lost(reason) => Err(HandError::Unknown { reason }),
+            CourierAnswer::Refused(reason) => Err(HandError::Refused { reason }),
+            CourierAnswer::Hello { .. } | CourierAnswer::Checked(_) => {
+                Err(HandError::Unknown { reason: "the net courier answered something else".to_owned() })
+            }
+        }
     }
 }
 
@@ -119,6 +148,7 @@ mod tests {
                     let detail = format!("turn {turn}");
                     CourierAnswer::Checked(HealthAnswer { ok: true, latency_ms: 1, detail })
                 }
+                CourierRequest::Send(_) => CourierAnswer::NotSent("not this courier".to_owned()),
             };
             frame::write(stream, &Frame { epoch: 1, id, message }).unwrap();
         }

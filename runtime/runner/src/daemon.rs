@@ -27,9 +27,9 @@ use theriac_protocol::layout::{Layout, ListenError, Socket};
 use theriac_protocol::process::Identity;
 
 use crate::agent_socket::AgentSocket;
-use crate::backend::{Managers, systemd_runs};
 use crate::backend::supervised::Supervised;
 use crate::backend::systemd::Systemd;
+use crate::backend::{Managers, systemd_runs};
 use crate::book::Book;
 use crate::clock;
 use crate::courier::NetCourier;
@@ -223,8 +223,14 @@ fn ended_well(entries: &[Entry]) -> bool {
 fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry]) -> Result<Arc<Parts>, DaemonError> {
     let layout = &settings.layout;
     let mut disabled = Vec::new();
-    let (managers, hands) = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
-    let courier = Arc::new(Courier { net: courier(layout, &rules.host, book.epoch()), lost: AtomicBool::new(false) });
+    let (managers, mut hands) = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
+    let net = courier(layout, &rules.host, book.epoch()).map(Arc::new);
+    if rules.host.endpoints.is_empty() {
+        disabled.push("http: no [[endpoint]] is listed in runner.toml".to_owned());
+    } else {
+        hands.http = net.clone().map(|net| net as _);
+    }
+    let courier = Arc::new(Courier { net, lost: AtomicBool::new(false) });
     let listeners = Arc::clone(&book);
     let tell = move |event| listeners.events().publish(&event);
     let observer = Observer::new(rules.host.catalog_targets(), managers.clone(), courier, tell);
@@ -395,7 +401,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 /// Health answers through the courier.
 #[derive(Debug)]
 struct Courier {
-    net: Option<NetCourier>,
+    net: Option<Arc<NetCourier>>,
     /// It did not answer the last time: said once, not each second for each service.
     lost: AtomicBool,
 }

@@ -19,10 +19,7 @@ pub struct Hands {
 
 impl std::fmt::Debug for Hands {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hands")
-            .field("programs", &self.programs.is_some())
-            .field("http", &self.http.is_some())
-            .finish()
+        f.debug_struct("Hands").field("programs", &self.programs.is_some()).field("http", &self.http.is_some()).finish()
     }
 }
 

@@ -7,8 +7,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{
-    Remedy, RemedyPre, fault, files, http, kernel, log, observe, processes, programs, releases,
-    types, units,
+    Remedy, RemedyPre, fault, files, http, kernel, log, observe, processes, programs, releases, types, units,
 };
 use crate::clock::Clock;
 use crate::compile::Artefact;

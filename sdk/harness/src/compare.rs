@@ -46,6 +46,11 @@ pub(crate) fn problems(
         };
         problems.extend(wrong.map(|wrong| format!("{}/{} {wrong}", file.directory, file.path)));
     }
+    if let Some(release) = &expect.release
+        && after.release.as_deref() != Some(release.as_str())
+    {
+        problems.push(format!("release: expected {release}, in use is {:?}", after.release));
+    }
     if let (Some(word), Some(service)) = (expect.unit, &stage.service)
         && !service.becomes(word)
     {

@@ -11,6 +11,7 @@ mod namespace;
 mod notes;
 mod perform;
 mod programs;
+mod releases;
 mod scenario;
 mod service;
 mod snapshot;

@@ -273,7 +273,6 @@ fn files_of(entries: &[Entry], effects: &BTreeSet<u32>) -> BTreeSet<FileKey> {
         | Effect::Process { .. }
         | Effect::Program(_)
         | Effect::Http(_)
-       
         | Effect::Knob(_)
         | Effect::Release(_) => None,
     };

@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use theriac_model::fault::FaultKind;
 use theriac_model::id::Label;
+use theriac_model::release::ReleaseName;
 use theriac_model::remedy::{ParamValue, Params};
 use theriac_model::time::Span;
 use theriac_model::units::Bytes;
@@ -32,6 +33,7 @@ pub struct Scenario {
     #[serde(default)]
     pub(crate) directory: Vec<Directory>,
     pub(crate) unit: Option<Unit>,
+    pub(crate) releases: Option<Releases>,
     pub(crate) expect: Expect,
     /// Not again, and not with each effect failing.
     #[serde(default)]
@@ -114,6 +116,17 @@ pub(crate) struct Unit {
     pub(crate) load: Load,
 }
 
+/// The unit's releases.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Releases {
+    /// Oldest first; the last one is in use.
+    pub(crate) names: Vec<ReleaseName>,
+    /// How many of them the runner has seen in use, the newest ones; without it, all.
+    pub(crate) seen: Option<usize>,
+    pub(crate) verbs: Option<Vec<String>>,
+}
+
 /// A unit's state in a scenario's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -154,6 +167,7 @@ pub(crate) struct Expect {
     #[serde(default)]
     pub(crate) denials: Vec<String>,
     pub(crate) unit: Option<UnitWord>,
+    pub(crate) release: Option<ReleaseName>,
     #[serde(default)]
     pub(crate) file: Vec<ExpectFile>,
 }
@@ -235,6 +249,9 @@ impl Scenario {
         }
         if self.unit.is_none() && self.directory.is_empty() {
             return Err("there is nothing at fault: add a [[directory]] or a [unit]".to_owned());
+        }
+        if self.releases.as_ref().is_some_and(|releases| releases.names.is_empty() || self.unit.is_none()) {
+            return Err("[releases] needs at least one name, and a [unit] that they are of".to_owned());
         }
         self.expect.effects()?;
         Ok(())
@@ -327,6 +344,13 @@ mod tests {
     #[test]
     fn a_hung_unit_needs_something_that_shows_it() {
         assert!(refused("'running'", "'hung'").contains("health = true"));
+    }
+
+    #[test]
+    fn releases_are_of_a_unit_and_one_is_in_use() {
+        Scenario::parse(&LEAST.replace("[unit]", "[releases]\nnames = ['v1', 'v2']\n[unit]")).unwrap();
+        assert!(refused("[unit]", "[releases]\nnames = []\n[unit]").contains("at least one name"));
+        assert!(refused("[unit]", "[releases]\nnames = ['../v1']\n[unit]").contains("release"));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Snapshot {
     pub(crate) up: Option<bool>,
     /// The CPUs that its main process may use.
     pub(crate) cpus: Option<String>,
+    /// The release in use.
+    pub(crate) release: Option<String>,
 }
 
 /// One file.
@@ -82,6 +84,9 @@ impl Snapshot {
         }
         if self.up != start.up {
             differences.push(format!("the unit is {}", if self.up == Some(true) { "up" } else { "down" }));
+        }
+        if self.release != start.release {
+            differences.push(format!("the release was {:?} and is {:?}", start.release, self.release));
         }
         if self.cpus != start.cpus && self.cpus.is_some() && start.cpus.is_some() {
             differences.push(format!("the unit's CPUs were {:?} and are {:?}", start.cpus, self.cpus));

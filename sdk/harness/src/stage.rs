@@ -18,6 +18,7 @@ use theriac_journal::undo::{Options, UndoStore};
 use theriac_model::health::{HealthAnswer, HealthCheck};
 use theriac_model::id::Label;
 use theriac_model::observation::SeriesId;
+use theriac_model::release::ReleasePlace;
 use theriac_model::target::{MountPath, Target};
 use theriac_model::time::{Timestamp, millis};
 use theriac_model::unit::Backend;
@@ -32,6 +33,7 @@ use crate::error::{ScenarioError, chain};
 use crate::namespace;
 use crate::notes::{BreakOff, Notes};
 use crate::programs::Programs;
+use crate::releases::Releases;
 use crate::scenario::{Archive, Directory, File, Filling, Open, Scenario};
 use crate::service::{self, Daemon, Service};
 use crate::snapshot::{Snapshot, cpus_of};
@@ -57,6 +59,7 @@ pub(crate) struct Stage {
     pub(crate) target: Target,
     pub(crate) service: Option<Service>,
     dirs: BTreeMap<Label, PathBuf>,
+    releases: Option<Releases>,
     mounts: Vec<PathBuf>,
     holders: Vec<Daemon>,
     /// Last, so that it is removed when nobody uses it any more.
@@ -80,6 +83,7 @@ impl Stage {
             mounts: Vec::new(),
             holders: Vec::new(),
             dirs: BTreeMap::new(),
+            releases: None,
             config: String::from("mode = \"relaxed\"\n"),
         };
         for directory in &props.scenario.directory {
@@ -89,6 +93,7 @@ impl Stage {
             props.scenario.unit.as_ref().map(|unit| Service::start(props.programs, &layout, unit)).transpose()?;
         if let (Some(service), Some(unit)) = (&service, &props.scenario.unit) {
             building.unit(service, unit.verbs.as_deref());
+            building.releases()?;
             service.bring_to(unit.state)?;
         }
         let target = building.target(service.as_ref())?;
@@ -96,8 +101,11 @@ impl Stage {
             HostConfig::parse(&building.config).map_err(ScenarioError::part("writing the host's configuration"))?;
         let notes = Arc::new(Notes::new(break_off));
         let world = world(&layout, &host, service.as_ref(), Arc::clone(&notes), ahead(props))?;
-        let Building { dirs, mounts, holders, .. } = building;
-        Ok(Self { world, notes, host, target, service, dirs, mounts, holders, scratch })
+        let Building { dirs, releases, mounts, holders, .. } = building;
+        if let Some(releases) = &releases {
+            releases.note(&world);
+        }
+        Ok(Self { world, notes, host, target, service, dirs, releases, mounts, holders, scratch })
     }
 
     /// As it is now.
@@ -107,7 +115,8 @@ impl Stage {
         let state = self.service.as_ref().map(Service::state).transpose()?;
         let up = state.as_ref().map(theriac_model::unit::UnitState::is_up);
         let cpus = state.filter(|state| state.main_pid != 0).and_then(|state| cpus_of(state.main_pid));
-        Ok(Snapshot { files, up, cpus })
+        let release = self.releases.as_ref().and_then(Releases::in_use);
+        Ok(Snapshot { files, up, cpus, release })
     }
 }
 
@@ -191,6 +200,7 @@ struct Building<'a> {
     mounts: Vec<PathBuf>,
     holders: Vec<Daemon>,
     dirs: BTreeMap<Label, PathBuf>,
+    releases: Option<Releases>,
     config: String,
 }
 
@@ -302,6 +312,24 @@ impl Building<'_> {
             "[[service]]\nname = {:?}\nverbs = {listed:?}\nprocesses = {processes:?}\ntraffic_share = 0.1\n{health}",
             service::NAME,
         );
+    }
+
+    fn releases(&mut self) -> Result<(), ScenarioError> {
+        let Some(asked) = &self.props.scenario.releases else { return Ok(()) };
+        let releases = Releases::make(&self.root.join("app"), asked)?;
+        let grants = self.props.manifest.grants.releases.values().flat_map(|grant| &grant.verbs);
+        let all = || grants.filter(|verb| verb.changes()).map(ToString::to_string).collect();
+        let verbs: Vec<String> = asked.verbs.clone().unwrap_or_else(all);
+        let ReleasePlace { link, releases: dir } = &releases.place;
+        let _infallible = write!(
+            self.config,
+            "[[release]]\nunit = {:?}\nlink = {:?}\nreleases = {:?}\nverbs = {verbs:?}\n",
+            service::NAME,
+            link.as_str(),
+            dir.as_str(),
+        );
+        self.releases = Some(releases);
+        Ok(())
     }
 
     fn target(&self, service: Option<&Service>) -> Result<Target, ScenarioError> {

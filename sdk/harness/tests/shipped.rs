@@ -10,7 +10,7 @@ use theriac_harness::{Programs, Verdict, test};
 use theriac_model::remedy::resolve_params;
 use theriac_runner::remedies::linkable;
 
-const REMEDIES: [&str; 4] = ["cpu-calm", "disk-reclaim", "memory-relief", "service-recover"];
+const REMEDIES: [&str; 5] = ["cpu-calm", "disk-reclaim", "memory-relief", "release-return", "service-recover"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -24,7 +24,7 @@ fn manifest(name: &str) -> Manifest {
     Manifest::parse(&manifest_text(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Builds all four and packs them; cargo does nothing where nothing changed.
+/// Builds and packs them all; cargo does nothing where nothing changed.
 fn components() -> Vec<(&'static str, Vec<u8>)> {
     let plugins = root().join("plugins");
     let built = Command::new("cargo")

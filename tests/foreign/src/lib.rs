@@ -67,6 +67,7 @@ const MANIFESTS: &[&str] = &[
     "plugins/service-recover/remedy.toml",
     "plugins/cpu-calm/remedy.toml",
     "plugins/memory-relief/remedy.toml",
+    "plugins/release-return/remedy.toml",
     "tests/guests/hostile/remedy.toml",
 ];
 

@@ -143,7 +143,8 @@ impl Play {
         let proposals: Vec<Proposal> = (0..=case.rung).map(|rung| case.proposal(&stage, &text, rung)).collect();
         let (proposal, below) = proposals.split_last().unwrap();
         stage.setup.playbooks.push(("case.yaml", text));
-        stage.setup.remedies.push(remedy_of(proposal));
+        let remedies: BTreeSet<&str> = proposals.iter().map(remedy_of).collect();
+        stage.setup.remedies.extend(remedies);
         if below.is_empty() {
             stage.setup.runner_args.clone_from(&script);
         } else {
@@ -273,7 +274,8 @@ fn trace_file(dir: &Path) -> PathBuf {
 }
 
 fn remedy_of(proposal: &Proposal) -> &'static str {
-    const REMEDIES: [&str; 6] = ["service-recover", "disk-reclaim", "cpu-calm", "memory-relief", "misguided", "verbs"];
+    const REMEDIES: [&str; 7] =
+        ["service-recover", "disk-reclaim", "cpu-calm", "memory-relief", "release-return", "misguided", "verbs"];
     let name = proposal.remedy.as_str();
     REMEDIES.into_iter().find(|known| *known == name).unwrap_or_else(|| panic!("`{name}` has no folder here"))
 }

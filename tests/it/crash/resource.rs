@@ -11,6 +11,7 @@ use theriac_model::run::RunState;
 use super::service::{stage_in, started_once_at_most};
 use super::stage::{Stage, cpus};
 use crate::host::{Host, PATIENCE, Service, pause};
+use crate::releases::Releases;
 
 /// Spins on every CPU, ahead of others; confined to half of them it is below the threshold.
 pub(super) fn spinning() -> Stage {
@@ -129,6 +130,26 @@ pub(super) fn leaking() -> Stage {
         fs::write(leak, "").unwrap();
         wait_for_memory(pid, 80 << 10);
         started_once_at_most(host, leaker)
+    })
+}
+
+/// It leaks since it runs v2.3.2, and can go back to v2.3.1.
+pub(super) fn leaking_since_its_release() -> Stage {
+    let dir = Host::scratch();
+    let releases = Releases::make(dir.path());
+    releases.put("v2.3.2", "leaks");
+    let mut leaker = Service::new("leaker");
+    leaker.args = vec!["--leak-when".into(), releases.file("leaks")];
+    leaker.rules = format!("memory_limit = \"64MiB\"{}", releases.listed("leaker", "\"switch-back\""));
+    stage_in(dir, "memory-leak", &leaker, move |host, leaker| {
+        Host::wait_for_status(&leaker, "200");
+        releases.deploy(host, "v2.3.2");
+        wait_for_memory(host.main_pid("leaker"), 80 << 10);
+        Box::new(move |_, state| {
+            Host::wait_for_status(&leaker, "200");
+            let wanted = if state == RunState::Committed { "v2.3.1" } else { "v2.3.2" };
+            assert_eq!(releases.in_use(), wanted, "{state}");
+        })
     })
 }
 

@@ -121,7 +121,8 @@ impl BoundEndpoint {
             target.push('=');
             encode(value, &mut target);
         }
-        let twice = query.iter().enumerate().any(|(at, (name, _))| query.iter().skip(at + 1).any(|(other, _)| other == name));
+        let twice =
+            query.iter().enumerate().any(|(at, (name, _))| query.iter().skip(at + 1).any(|(other, _)| other == name));
         if target.len() > MAX_TARGET || twice {
             return Err(self.no("path", method, &target));
         }
@@ -142,7 +143,13 @@ impl BoundEndpoint {
         if !asked {
             lines.push(suggest::manifest(Interface::Http, &self.label, "methods", with(&self.grant.methods)));
             let body = matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch);
-            if body && !self.grant.methods.iter().any(|method| matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch)) {
+            if body
+                && !self
+                    .grant
+                    .methods
+                    .iter()
+                    .any(|method| matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch))
+            {
                 // The parser wants to know how much, once there is a method with a body.
                 lines.push(suggest::manifest(Interface::Http, &self.label, "max_body", suggest::text("0B")));
             }
@@ -165,7 +172,12 @@ impl BoundEndpoint {
             return Err(denial);
         }
         let values = values.into_iter().flatten().map(String::as_str).chain([value]);
-        Err(denial.suggest(suggest::manifest(Interface::Http, &self.label, &format!("query.{name}"), suggest::list(values))))
+        Err(denial.suggest(suggest::manifest(
+            Interface::Http,
+            &self.label,
+            &format!("query.{name}"),
+            suggest::list(values),
+        )))
     }
 
     fn admits_body(&self, method: HttpMethod, target: &str, bytes: u64) -> Result<(), Denial> {
@@ -239,7 +251,8 @@ query = { level = ["info", "a b&c=d"] }
 max_body = "8B"
 why = "w"
 "#;
-    const HOST: &str = "[[endpoint]]\norigin = \"http://127.0.0.1:9000\"\nmethods = [\"PUT\"]\naddresses = [\"loopback\"]\n";
+    const HOST: &str =
+        "[[endpoint]]\norigin = \"http://127.0.0.1:9000\"\nmethods = [\"PUT\"]\naddresses = [\"loopback\"]\n";
 
     fn call(method: HttpMethod, path: &str, query: &[(&str, &str)], bytes: usize) -> HttpCall {
         let query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -277,8 +290,25 @@ why = "w"
     #[test]
     fn no_path_climbs_smuggles_or_leads_to_another_host() {
         for path in [
-            "..", "../x", "a/../b", "./a", "a//b", "/a", "a/", "a?b", "a#b", "a b", "a%2e%2e", "a\r\nHost: evil", "a\\b", "a;b",
-            "http://evil/", "@evil", "a:b", "ä", "a\u{0}b",
+            "..",
+            "../x",
+            "a/../b",
+            "./a",
+            "a//b",
+            "/a",
+            "a/",
+            "a?b",
+            "a#b",
+            "a b",
+            "a%2e%2e",
+            "a\r\nHost: evil",
+            "a\\b",
+            "a;b",
+            "http://evil/",
+            "@evil",
+            "a:b",
+            "ä",
+            "a\u{0}b",
         ] {
             let denied = admits(MANIFEST, HOST, &call(HttpMethod::Get, path, &[], 0)).unwrap_err();
             assert_eq!((denied.rule.as_str(), denied.suggestion), ("path", None), "{path:?}");
@@ -313,11 +343,9 @@ why = "w"
         let endpoint = effective.endpoint("admin").unwrap();
         let sent = call(HttpMethod::Put, "log", &[("level", "a b&c=d")], 3);
         let (path, query) = endpoint.parts(&endpoint.admits(&sent).unwrap()).unwrap();
-        assert_eq!(call(HttpMethod::Put, "log", &[("level", "a b&c=d")], 3), HttpCall::Send {
-            method: HttpMethod::Put,
-            path,
-            query,
-            body: Blob(vec![b'x'; 3]),
-        });
+        assert_eq!(
+            call(HttpMethod::Put, "log", &[("level", "a b&c=d")], 3),
+            HttpCall::Send { method: HttpMethod::Put, path, query, body: Blob(vec![b'x'; 3]) }
+        );
     }
 }

@@ -73,7 +73,8 @@ impl BoundKnob {
         } else {
             return Ok(());
         };
-        let attempted = value.map_or_else(|| format!("get {}", self.knob), |value| format!("set {} to {value}", self.knob));
+        let attempted =
+            value.map_or_else(|| format!("get {}", self.knob), |value| format!("set {} to {value}", self.knob));
         let mut lines = Vec::new();
         if !self.asked.contains(&verb) {
             let verbs: BTreeSet<KernelVerb> = self.asked.iter().copied().chain([verb]).collect();
@@ -166,7 +167,8 @@ why = "w"
 
     #[test]
     fn a_suggestion_allows_exactly_the_call_it_was_made_for() {
-        let reading = MANIFEST.replace("[\"get\", \"set\"]", "[\"get\"]").replace("range = { min = 128, max = 4096 }\n", "");
+        let reading =
+            MANIFEST.replace("[\"get\", \"set\"]", "[\"get\"]").replace("range = { min = 128, max = 4096 }\n", "");
         for (manifest, host) in [(MANIFEST, HOST), (MANIFEST, ""), (&*reading, HOST), (&*reading, "")] {
             for call in &CALLS {
                 let Err(denial) = admits(manifest, host, call) else { continue };

@@ -39,7 +39,9 @@ pub struct Filled {
 impl BoundProgram {
     pub(super) fn bind(label: &Label, grant: &ProgramsGrant, host: &HostConfig) -> Result<Self, Denial> {
         let no = |rule| unbound(Interface::Programs, label, DenialCause::NotGranted, rule);
-        let listed = |argv: &[String]| host.programs.iter().find(|entry| argv.first().is_some_and(|path| *path == entry.path.as_str()));
+        let listed = |argv: &[String]| {
+            host.programs.iter().find(|entry| argv.first().is_some_and(|path| *path == entry.path.as_str()))
+        };
         // Who it runs as can't be guessed, so there is no line to add for a program that is not listed.
         let entry = listed(&grant.run).ok_or_else(|| no("runner.program"))?;
         let id = ("path", entry.path.as_str());
@@ -63,7 +65,12 @@ impl BoundProgram {
             let line = suggest::runner("program", id, "network", suggest::text(grant.network.as_str()));
             return Err(no("runner.program.network").suggest(line));
         }
-        Ok(Self { label: label.clone(), grant: grant.clone(), jail: jail(grant, entry), reproducible: entry.reproducible })
+        Ok(Self {
+            label: label.clone(),
+            grant: grant.clone(),
+            jail: jail(grant, entry),
+            reproducible: entry.reproducible,
+        })
     }
 
     /// The program with its slots filled, if the values are admitted.
@@ -82,7 +89,12 @@ impl BoundProgram {
                 let denial = no("slots");
                 let widened = widened(spec, value);
                 return Err(match widened {
-                    Some(spec) => denial.suggest(suggest::manifest(Interface::Programs, &self.label, &format!("slots.{slot}"), spec)),
+                    Some(spec) => denial.suggest(suggest::manifest(
+                        Interface::Programs,
+                        &self.label,
+                        &format!("slots.{slot}"),
+                        spec,
+                    )),
                     None => denial,
                 });
             }
@@ -91,11 +103,16 @@ impl BoundProgram {
             }
         }
         let spec = |template: &[String]| {
-            let argv = template.iter().map(|argument| {
-                Template::parse(argument)?.fill(|slot| filled.get(slot).map(String::as_str))
-            });
+            let argv = template
+                .iter()
+                .map(|argument| Template::parse(argument)?.fill(|slot| filled.get(slot).map(String::as_str)));
             let argv: Option<Vec<String>> = argv.collect();
-            Some(ProgramSpec { argv: argv?, jail: self.jail.clone(), timeout: self.grant.timeout, output: self.grant.output })
+            Some(ProgramSpec {
+                argv: argv?,
+                jail: self.jail.clone(),
+                timeout: self.grant.timeout,
+                output: self.grant.output,
+            })
         };
         let program = spec(&self.grant.run).ok_or_else(|| no("slots"))?;
         let undo = match &self.grant.undo {
@@ -115,7 +132,11 @@ impl BoundProgram {
         {
             return no(DenialCause::StaleTarget, "identity");
         }
-        if self.grant.changes && self.gives(&effect.program.argv) { Ok(()) } else { no(DenialCause::NotGranted, "slots") }
+        if self.grant.changes && self.gives(&effect.program.argv) {
+            Ok(())
+        } else {
+            no(DenialCause::NotGranted, "slots")
+        }
     }
 
     fn gives(&self, argv: &[String]) -> bool {
@@ -138,7 +159,8 @@ impl BoundProgram {
             argv.len() == self.grant.run.len()
                 && self.grant.run.iter().zip(argv).all(|(template, argument)| {
                     let parsed = Template::parse(template);
-                    parsed.and_then(|parsed| parsed.fill(|slot| filled.get(slot).map(String::as_str))).as_ref() == Some(argument)
+                    parsed.and_then(|parsed| parsed.fill(|slot| filled.get(slot).map(String::as_str))).as_ref()
+                        == Some(argument)
                 })
         })
     }
@@ -188,7 +210,10 @@ fn widened(spec: &SlotSpec, value: &SlotValue) -> Option<String> {
             Some(format!("{{ min = {}, max = {} }}", min.min(value), max.max(value)))
         }
         (SlotSpec::OneOf(values), SlotValue::Choice(value))
-            if !value.is_empty() && !value.starts_with('-') && value.len() <= 1024 && !value.chars().any(char::is_control) =>
+            if !value.is_empty()
+                && !value.starts_with('-')
+                && value.len() <= 1024
+                && !value.chars().any(char::is_control) =>
         {
             Some(format!("{{ one_of = {} }}", suggest::list(values.iter().chain([value]))))
         }
@@ -199,13 +224,19 @@ fn widened(spec: &SlotSpec, value: &SlotValue) -> Option<String> {
 /// Values of the slot that could stand in one of the arguments.
 fn possible(spec: &SlotSpec, argv: &[String]) -> Vec<String> {
     match spec {
-        SlotSpec::OneOf(values) => {
-            values.iter().filter(|value| argv.iter().any(|argument| argument.contains(value.as_str()))).cloned().collect()
-        }
+        SlotSpec::OneOf(values) => values
+            .iter()
+            .filter(|value| argv.iter().any(|argument| argument.contains(value.as_str())))
+            .cloned()
+            .collect(),
         SlotSpec::Integer { min, max } => {
             let numbers = argv.iter().flat_map(|argument| argument.split(|c: char| !c.is_ascii_digit()));
             numbers
-                .filter(|digits| digits.parse::<i64>().is_ok_and(|value| (min..=max).contains(&&value) && value.to_string() == **digits))
+                .filter(|digits| {
+                    digits
+                        .parse::<i64>()
+                        .is_ok_and(|value| (min..=max).contains(&&value) && value.to_string() == **digits)
+                })
                 .map(str::to_owned)
                 .collect()
         }
@@ -264,7 +295,9 @@ network = "host"
     // EX01, EX02: no value becomes an option, another argument or a shell's text.
     #[test]
     fn a_value_outside_its_slot_is_denied() {
-        for domain in ["-c", "--pre-hook=sh", "c.example", "", "a.example b.example", "$(id)", "a.example\n", "A.example"] {
+        for domain in
+            ["-c", "--pre-hook=sh", "c.example", "", "a.example b.example", "$(id)", "a.example\n", "A.example"]
+        {
             assert_eq!(rule(fill(MANIFEST, HOST, &values(domain, 7))), "slots", "{domain:?}");
         }
         for days in [0, 31, -1, i64::MIN] {
@@ -285,13 +318,17 @@ network = "host"
         assert_eq!(bind(""), "runner.program");
         assert_eq!(bind(&HOST.replace("changes = true\n", "")), "runner.program.changes");
         assert_eq!(bind(&HOST.replace("read = [\"/etc\"]\n", "")), "runner.program.read");
-        assert_eq!(bind(&HOST.replace("write = [\"/var/lib/letsencrypt\"]", "write = [\"/var/lib/lets\"]")), "runner.program.write");
+        assert_eq!(
+            bind(&HOST.replace("write = [\"/var/lib/letsencrypt\"]", "write = [\"/var/lib/lets\"]")),
+            "runner.program.write"
+        );
         assert_eq!(bind(&HOST.replace("network = \"host\"", "")), "runner.program.network");
     }
 
     #[test]
     fn a_suggestion_allows_exactly_the_call_it_was_made_for() {
-        let narrow = HOST.replace("changes = true\n", "").replace("network = \"host\"", "").replace("read = [\"/etc\"]\n", "");
+        let narrow =
+            HOST.replace("changes = true\n", "").replace("network = \"host\"", "").replace("read = [\"/etc\"]\n", "");
         let asked = values("c.example", 45);
         let (mut manifest, mut host) = (MANIFEST.to_owned(), narrow);
         let mut steps = 0;

@@ -42,10 +42,12 @@ impl BoundRelease {
             UnitSource::Name(name) => Some(name),
             UnitSource::Incident => None,
         };
-        let missing = |rule: &str, _: Option<&UnitName>| unbound(Interface::Releases, label, DenialCause::NotGranted, rule);
+        let missing =
+            |rule: &str, _: Option<&UnitName>| unbound(Interface::Releases, label, DenialCause::NotGranted, rule);
         let (unit, config) = super::unit::listed(source, host, target, missing)?;
         // Where the releases lie can't be guessed, so there is no line to add.
-        let entry = host.releases.iter().find(|entry| entry.unit == unit).ok_or_else(|| missing("runner.release", None))?;
+        let entry =
+            host.releases.iter().find(|entry| entry.unit == unit).ok_or_else(|| missing("runner.release", None))?;
         if host.is_own(&entry.place.link) || host.is_own(&entry.place.releases) {
             return Err(missing("runner.own-state", None));
         }
@@ -143,7 +145,10 @@ verbs = ["switch-back"]
         let observed = HOST.replace("verbs = [\"switch-back\"]", "");
         assert!(admits(MANIFEST, &observed, ReleaseCall::Current).is_ok());
         assert_eq!(rule(admits(MANIFEST, &observed, ReleaseCall::SwitchBack)), "runner.release.verbs");
-        assert_eq!(rule(admits(MANIFEST, "[[unit]]\nname = \"app.service\"\n", ReleaseCall::Current)), "runner.release");
+        assert_eq!(
+            rule(admits(MANIFEST, "[[unit]]\nname = \"app.service\"\n", ReleaseCall::Current)),
+            "runner.release"
+        );
         assert_eq!(rule(bound(MANIFEST, HOST, "unit:db.service").release("app")), "runner.unit");
     }
 
@@ -157,7 +162,11 @@ verbs = ["switch-back"]
                 let (wider, left) = applied(&denial.suggestion.unwrap(), manifest, host);
                 assert!(admits(&wider, &left, call).is_ok(), "{call:?}");
                 for other in CALLS.into_iter().filter(|other| *other != call) {
-                    assert_eq!(admits(manifest, host, other).is_ok(), admits(&wider, &left, other).is_ok(), "{other:?}");
+                    assert_eq!(
+                        admits(manifest, host, other).is_ok(),
+                        admits(&wider, &left, other).is_ok(),
+                        "{other:?}"
+                    );
                 }
             }
         }

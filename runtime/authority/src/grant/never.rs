@@ -82,7 +82,8 @@ pub(crate) fn unit(name: &UnitName) -> Option<&'static str> {
 }
 
 /// Trees of the kernel's numbers that can be granted; the rest is security, hardware or debugging.
-const KNOBS: &[&str] = &["vm.", "net.", "fs.inotify.", "fs.aio-", "fs.file-", "fs.nr_", "kernel.pid_max", "kernel.threads-max"];
+const KNOBS: &[&str] =
+    &["vm.", "net.", "fs.inotify.", "fs.aio-", "fs.file-", "fs.nr_", "kernel.pid_max", "kernel.threads-max"];
 
 /// Numbers within those trees that are not settings, or that decide who may reach what. Compared with the last part.
 const KNOB_NAMES: &[(&str, &str)] = &[
@@ -117,7 +118,9 @@ pub(crate) fn knob(name: &KnobName) -> Option<&'static str> {
         return Some(why);
     }
     let known = KNOBS.iter().any(|tree| name == *tree || (tree.ends_with(['.', '-', '_']) && name.starts_with(tree)));
-    (!known).then_some("only `vm.`, `net.`, the limits of `fs.` and the process limits of `kernel.` are numbers to heal with")
+    (!known).then_some(
+        "only `vm.`, `net.`, the limits of `fs.` and the process limits of `kernel.` are numbers to heal with",
+    )
 }
 
 /// Names of files and directories that no glob lets through. They look like logs and are databases, or they are the way in;
@@ -204,7 +207,9 @@ mod tests {
         ] {
             assert!(knob(&KnobName::parse(name).unwrap()).is_some(), "{name}");
         }
-        for name in ["vm.swappiness", "net.core.somaxconn", "net.netfilter.nf_conntrack_max", "kernel.pid_max", "fs.file-max"] {
+        for name in
+            ["vm.swappiness", "net.core.somaxconn", "net.netfilter.nf_conntrack_max", "kernel.pid_max", "fs.file-max"]
+        {
             assert!(knob(&KnobName::parse(name).unwrap()).is_none(), "{name}");
         }
     }

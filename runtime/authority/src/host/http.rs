@@ -36,7 +36,9 @@ fn methods(field: Field) -> Result<BTreeSet<HttpMethod>, Mistake> {
     let one = |item: &Field| {
         item.parse_with(|word| {
             let known = changing().find(|method| method.as_str() == word);
-            known.ok_or_else(|| WordError::new("a method that changes something", word, changing().map(HttpMethod::as_str)))
+            known.ok_or_else(|| {
+                WordError::new("a method that changes something", word, changing().map(HttpMethod::as_str))
+            })
         })
     };
     field.list()?.iter().map(one).collect()

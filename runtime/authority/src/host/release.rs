@@ -28,7 +28,9 @@ pub(super) fn parse(field: Field) -> Result<ReleaseConfig, Mistake> {
     let hint = "the directory that holds all releases, such as \"/opt/app/releases\"";
     let releases = place(&table.required("releases", hint)?)?;
     if link == releases || never::lies_below(link.as_str(), releases.as_str()) {
-        return Err(link_field.mistake("the link lies among the releases it chooses from", "put it beside their directory"));
+        return Err(
+            link_field.mistake("the link lies among the releases it chooses from", "put it beside their directory")
+        );
     }
     let verbs = table.optional("verbs").map(Field::set).transpose()?.unwrap_or_default();
     Ok(ReleaseConfig { unit, place: ReleasePlace { link, releases }, verbs })

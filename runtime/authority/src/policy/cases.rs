@@ -142,5 +142,6 @@ fn serves(verb: &str) -> bool {
 }
 
 fn repeats(verb: &str) -> bool {
-    matches!(verb, "units.restart" | "units.kill" | "processes.signal" | "files.append")
+    let once = ["units.restart", "units.kill", "processes.signal", "files.append", "releases.switch-back"];
+    once.contains(&verb) || verb == "http.POST" || verb == "http.PATCH"
 }

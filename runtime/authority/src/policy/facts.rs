@@ -184,11 +184,7 @@ fn unit_of(effect: &Effect) -> Option<&UnitName> {
             GroupId::Cgroup(_) | GroupId::User(_) => None,
         },
         Effect::Release(effect) => Some(&effect.unit),
-        Effect::File { .. }
-        | Effect::Program(_)
-        | Effect::Http(_)
-       
-        | Effect::Knob(_) => None,
+        Effect::File { .. } | Effect::Program(_) | Effect::Http(_) | Effect::Knob(_) => None,
     }
 }
 
@@ -235,7 +231,6 @@ fn file_path(effect: &Effect) -> Option<String> {
         | Effect::Process { .. }
         | Effect::Program(_)
         | Effect::Http(_)
-       
         | Effect::Knob(_)
         | Effect::Release(_) => None,
     }

@@ -61,7 +61,8 @@ fn open(knob: &KnobName, flags: OFlags) -> Result<File, KnobError> {
         ResolveFlags::NO_SYMLINKS,
     )
     .map_err(at)?;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let beneath =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     openat2(root, knob.below_proc_sys(), flags, FileMode::empty(), beneath).map(File::from).map_err(at)
 }

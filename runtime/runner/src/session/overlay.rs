@@ -134,7 +134,6 @@ impl Overlay {
 
 /// What the dry run assumes of things that have one value each.
 impl Overlay {
-
     pub(crate) fn knob(&self, knob: &KnobName) -> Option<i64> {
         self.knobs.get(knob).copied()
     }

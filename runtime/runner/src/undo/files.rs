@@ -358,7 +358,6 @@ pub(crate) const fn verb(intent: &Intent<'_>) -> Option<FileVerb> {
         | Effect::Process { .. }
         | Effect::Program(_)
         | Effect::Http(_)
-       
         | Effect::Knob(_)
         | Effect::Release(_) => None,
     }

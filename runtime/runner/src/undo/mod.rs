@@ -144,7 +144,15 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
         Undo::RunProgram { inverse } => capability::programs::take_back(world, inverse),
         Undo::SendHttp { inverse } => capability::http::take_back(world, inverse, after),
         Undo::SetKnob { knob, value } => capability::kernel::take_back(knob, *value, after),
-        Undo::SwitchRelease { place, release } => capability::releases::take_back(intent, place, release, after),
+        Undo::SwitchRelease { unit, place, release, invocation } => {
+            match capability::releases::take_back(intent, place, release, after) {
+                UndoOutcome::Restored => units::onto_release(world, unit, place, invocation),
+                kept @ (UndoOutcome::NotNeeded { .. }
+                | UndoOutcome::ChangedSince { .. }
+                | UndoOutcome::Failed { .. }
+                | UndoOutcome::Impossible { .. }) => kept,
+            }
+        }
         Undo::Nothing { reason } => match intent.class {
             UndoClass::Irreversible { .. } => UndoOutcome::Impossible { reason: reason.clone() },
             UndoClass::Exact | UndoClass::Compensated { .. } => not_needed(reason),

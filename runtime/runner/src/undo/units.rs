@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use theriac_model::effect::{Effect, Observed, UndoOutcome, UnitVerb};
 use theriac_model::id::UnitName;
+use theriac_model::release::ReleasePlace;
 use theriac_model::unit::{Property, UnitState};
 use theriac_model::verdict::Verdict;
 
 use super::{Intent, changed, failed, not_needed};
 use crate::backend::ServiceManager;
+use crate::capability::releases::switched_ago;
 use crate::world::World;
 
 /// systemd's own default for a start or a stop; an undo has no grant to take one from.
@@ -65,6 +67,26 @@ pub(super) fn start(world: &World, unit: &UnitName, intent: &Intent<'_>, after: 
         return not_needed("the service manager is about to start it by itself");
     }
     match manager.start(unit, JOB_TIMEOUT) {
+        Ok(_) => UndoOutcome::Restored,
+        Err(error) => failed(error),
+    }
+}
+
+/// Restarts a service that was started between the switch to another release and its undo: it runs the other one. What was
+/// started after the undo runs the right one, so that doing this twice is as good as once.
+pub(super) fn onto_release(world: &World, unit: &UnitName, place: &ReleasePlace, invocation: &str) -> UndoOutcome {
+    let (manager, state) = match reach(world, unit) {
+        Ok(reached) => reached,
+        Err(outcome) => return outcome,
+    };
+    let switched = match switched_ago(place) {
+        Ok(ago) => ago,
+        Err(error) => return failed(error),
+    };
+    if !state.is_up() || state.invocation == invocation || Duration::from_millis(state.since_ms) < switched {
+        return UndoOutcome::Restored;
+    }
+    match manager.restart(unit, JOB_TIMEOUT) {
         Ok(_) => UndoOutcome::Restored,
         Err(error) => failed(error),
     }

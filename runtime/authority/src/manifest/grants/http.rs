@@ -22,8 +22,7 @@ const MAX_TIMEOUT: Span = Span::from_secs(60);
 /// Values of one query parameter: a reviewer reads them.
 const MAX_VALUES: usize = 32;
 
-const KEYS: &[&str] =
-    &["origin", "prefix", "methods", "query", "max_body", "max_answer", "timeout", "undo", "why"];
+const KEYS: &[&str] = &["origin", "prefix", "methods", "query", "max_body", "max_answer", "timeout", "undo", "why"];
 
 pub(super) fn parse(field: Field) -> Result<HttpGrant, Mistake> {
     let mut table = field.table(KEYS)?;

@@ -30,7 +30,8 @@ pub(super) fn parse(field: Field) -> Result<ProgramsGrant, Mistake> {
     let mut table = field.table(KEYS)?;
     let why = why(&mut table)?;
     let slots = table.optional("slots").map_or_else(|| Ok(BTreeMap::new()), slots)?;
-    let run_field = table.required("run", "the absolute path and the arguments, such as [\"/usr/sbin/nginx\", \"-t\"]")?;
+    let run_field =
+        table.required("run", "the absolute path and the arguments, such as [\"/usr/sbin/nginx\", \"-t\"]")?;
     let run = arguments(&run_field, &slots)?;
     if let Some(unused) = slots.keys().find(|slot| !run.iter().any(|argument| template::uses(argument, slot))) {
         return Err(run_field.mistake(format!("the slot `{unused}` is used by no argument"), "leave it out of `slots`"));
@@ -90,7 +91,8 @@ fn slots(field: Field) -> Result<BTreeMap<Label, SlotSpec>, Mistake> {
 }
 
 fn slot(field: Field) -> Result<SlotSpec, Mistake> {
-    let one = field.mistake("it is neither a range nor a list", "write { min = 1, max = 9 } or { one_of = [\"a\", \"b\"] }");
+    let one =
+        field.mistake("it is neither a range nor a list", "write { min = 1, max = 9 } or { one_of = [\"a\", \"b\"] }");
     let whole = field.clone();
     let mut table = field.table(&["min", "max", "one_of"])?;
     match (table.optional("min"), table.optional("max"), table.optional("one_of")) {

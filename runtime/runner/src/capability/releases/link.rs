@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, ResolveFlags, chownat, openat2, readlinkat, renameat, statat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawMode, ResolveFlags, chownat, openat2, readlinkat, renameat, statat,
+};
 use rustix::fs::{symlinkat, unlinkat};
 use rustix::io::Errno;
 use theriac_model::release::{ReleaseName, ReleasePlace};
@@ -180,7 +182,9 @@ mod tests {
 
     #[test]
     fn a_link_that_leads_elsewhere_is_no_release() {
-        for to in ["/etc", "releases", "releases/v1/bin", "releases/../releases/v1", "../releases/v1", "v1", "releases/.v1"] {
+        for to in
+            ["/etc", "releases", "releases/v1/bin", "releases/../releases/v1", "../releases/v1", "v1", "releases/.v1"]
+        {
             let App(_dir, place) = &app(to);
             assert!(matches!(Link::read(place), Err(LinkError::Elsewhere { .. })), "{to}");
         }

@@ -4,13 +4,15 @@
 
 mod link;
 
-use std::time::Duration;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use theriac_authority::effective::BoundRelease;
 use theriac_model::call::Reply;
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::effect::{Effect, Observed, Undo, UndoClass, UndoOutcome};
-use theriac_model::id::Label;
+use theriac_model::id::{Label, UnitName};
 use theriac_model::plan::Guard;
 use theriac_model::release::{ReleaseCall, ReleaseEffect, ReleaseInfo, ReleaseName, ReleasePlace};
 use theriac_model::time::Timestamp;
@@ -102,6 +104,17 @@ impl SwitchBack {
         self.found.as_ref().ok_or_else(undrafted)
     }
 
+    /// Of the service as it runs now; empty where it does not.
+    fn invocation(&self, scene: &Scene<'_>, unit: &UnitName) -> Result<String, Denial> {
+        let denied = |reason: String| {
+            let attempted = format!("see what runs of {unit} before it is switched: {reason}");
+            Denial::new(DenialCause::Unavailable, &self.label, "backend", attempted)
+        };
+        let manager = scene.world.manager_of(unit).ok_or_else(|| denied("no service manager has it".to_owned()))?;
+        let state = manager.state(unit).map_err(|error| denied(error.to_string()))?;
+        Ok(if state.is_up() { state.invocation } else { String::new() })
+    }
+
     /// The link still names the release that was found.
     fn link(&self) -> Result<Link<'_>, Denial> {
         let effect = self.effect()?;
@@ -147,9 +160,14 @@ impl Change for SwitchBack {
         self.link().map(|_| ())
     }
 
-    fn keep(&mut self, _scene: &mut Scene<'_>, _place: &Place) -> Result<Kept, Denial> {
+    fn keep(&mut self, scene: &mut Scene<'_>, _place: &Place) -> Result<Kept, Denial> {
         let effect = self.effect()?;
-        let undo = Undo::SwitchRelease { place: effect.place.clone(), release: effect.from.clone() };
+        let undo = Undo::SwitchRelease {
+            unit: effect.unit.clone(),
+            place: effect.place.clone(),
+            release: effect.from.clone(),
+            invocation: self.invocation(scene, &effect.unit)?,
+        };
         Ok(Kept { before: Observed::Release(effect.from.clone()), undo })
     }
 
@@ -181,6 +199,14 @@ pub(crate) fn observe(effect: &ReleaseEffect) -> Happened {
         Ok(now) => Happened::Unknown { reason: format!("{now} is in use by now") },
         Err(reason) => Happened::Unknown { reason },
     }
+}
+
+/// How long ago the link was made.
+pub(crate) fn switched_ago(place: &ReleasePlace) -> io::Result<Duration> {
+    let meta = std::fs::symlink_metadata(place.link.as_str())?;
+    let made = Duration::new(meta.ctime().try_into().unwrap_or(0), meta.ctime_nsec().try_into().unwrap_or(0));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(now.saturating_sub(made))
 }
 
 /// Points the link at the release that was in use before, unless somebody has chosen another one since.

@@ -19,7 +19,8 @@ max_body = "64B"
 undo = { method = "PUT", path = "level", body = "\"info\"" }
 why = "tests"
 "#;
-const HOST: &str = "[[endpoint]]\norigin = \"http://127.0.0.1:9000\"\nmethods = [\"PUT\", \"POST\"]\naddresses = [\"loopback\"]\n";
+const HOST: &str =
+    "[[endpoint]]\norigin = \"http://127.0.0.1:9000\"\nmethods = [\"PUT\", \"POST\"]\naddresses = [\"loopback\"]\n";
 
 #[derive(Debug, Default)]
 struct Hand {

@@ -1,8 +1,8 @@
 //! One small real world per test: directories on two real devices, a service manager that is a table, a journal in memory.
 
 mod files;
-mod http;
 mod hostile;
+mod http;
 mod kernel;
 mod processes;
 mod programs;

@@ -30,7 +30,9 @@ struct App {
 fn app() -> App {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().display();
-    let host = format!("[[release]]\nunit = \"web\"\nlink = \"{at}/current\"\nreleases = \"{at}/releases\"\nverbs = [\"switch-back\"]\n");
+    let host = format!(
+        "[[release]]\nunit = \"web\"\nlink = \"{at}/current\"\nreleases = \"{at}/releases\"\nverbs = [\"switch-back\"]\n"
+    );
     let place = place_granting(GRANTS, &host);
     for release in ["v1", "v2", "v3"] {
         std::fs::create_dir_all(dir.path().join("releases").join(release)).unwrap();

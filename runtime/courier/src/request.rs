@@ -57,7 +57,8 @@ async fn exchange(
     if !request.origin.tls() {
         return speak(stream, head, request.max_answer.0, sent).await;
     }
-    let name = server_name(&request.origin).ok_or_else(|| Fault::NotSent("its host can't have a certificate".into()))?;
+    let name =
+        server_name(&request.origin).ok_or_else(|| Fault::NotSent("its host can't have a certificate".into()))?;
     let tls = TlsConnector::from(Arc::clone(&config.tls)).connect(name, stream).await;
     let refused = |error: std::io::Error| {
         Fault::NotSent(crate::check::broken(&error).unwrap_or("the TLS handshake failed").to_owned())
@@ -124,7 +125,7 @@ async fn speak(
     let (mut sender, connection) = builder
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await
-        .map_err(|_| Fault::NotSent("the connection broke before the request".to_owned()))?;
+        .map_err(|_broken| Fault::NotSent("the connection broke before the request".to_owned()))?;
     *sent = true;
     let whole = async {
         let answer = sender.send_request(head).await.map_err(lost)?;

@@ -7,6 +7,9 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod name_server;
+mod requests;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -28,6 +31,8 @@ const SHORT: Span = Span::from_millis(300);
 /// For servers that do.
 const LONG: Span = Span::from_secs(20);
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_theriac-courier");
+
 struct Courier {
     child: Child,
     dir: tempfile::TempDir,
@@ -40,11 +45,16 @@ impl Courier {
     }
 
     fn start_in(dir: tempfile::TempDir, config: &str, extra: &[&str]) -> Self {
+        Self::start_by(Command::new(PROGRAM), dir, config, extra)
+    }
+
+    /// Started as it is, or by another program that becomes it.
+    fn start_by(mut command: Command, dir: tempfile::TempDir, config: &str, extra: &[&str]) -> Self {
         fs::write(dir.path().join("courier-net.toml"), config).unwrap();
         let told = dir.path().join("notify");
         let ready = UnixDatagram::bind(&told).unwrap();
         ready.set_read_timeout(Some(PATIENCE)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_theriac-courier"))
+        let child = command
             .args(["net".as_ref(), "--config".as_ref(), dir.path(), "--state".as_ref(), dir.path()])
             .args(extra)
             // Would be obeyed by a client that reads its environment.
@@ -278,7 +288,7 @@ fn one_slow_check_holds_up_no_other_and_more_than_allowed_are_refused() {
     assert!(matches!(first.message, CourierAnswer::Checked(answer) if answer.ok));
     peer.send(CourierRequest::Check(http(&format!("http://{silent}/"), Span::from_secs(3))));
     let third = peer.ask(CourierRequest::Check(http(&format!("http://{healthy}/"), LONG)));
-    assert_eq!(third, CourierAnswer::Refused("2 checks run already".to_owned()));
+    assert_eq!(third, CourierAnswer::Refused("2 are under way already".to_owned()));
     assert_eq!(peer.next().id, slow);
     let endless = CourierRequest::Check(http(&format!("http://{healthy}/"), Span::from_secs(3600)));
     assert!(matches!(courier.peer().ask(endless), CourierAnswer::Refused(_)));
