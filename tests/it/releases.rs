@@ -167,7 +167,7 @@ fn without_the_operators_leave_a_release_is_not_touched() {
     assert_eq!(run.state, RunState::Refused, "{run:?}");
     assert_eq!(app.releases.in_use(), "v2.3.2");
     let denied = |record: &Record| match record {
-        Record::Denied { denial, .. } => Some(denial.to_string()),
+        Record::Denied { denial, .. } => denial.suggestion.clone(),
         _ => None,
     };
     let denials: Vec<String> = app.host.records().iter().filter_map(denied).collect();

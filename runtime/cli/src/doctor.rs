@@ -145,9 +145,9 @@ fn jails(context: &Context) -> Vec<Finding> {
                 .advise("install bubblewrap: the launcher runs nothing without a jail"),
         },
     };
-    let refused = host.programs.iter().filter_map(|listed| program::check(listed.path.as_str()).err());
-    let refused = refused.map(|error| {
-        Finding::new(WHAT, Grade::Note, outside(&chain(&error)))
+    let refused = host.programs.iter().filter_map(|listed| Some((listed, program::check(listed.path.as_str()).err()?)));
+    let refused = refused.map(|(listed, error)| {
+        Finding::new(WHAT, Grade::Note, format!("`{}`: {}", listed.path, outside(&chain(&error))))
             .advise("it is refused until only root can have written it")
     });
     std::iter::once(jail).chain(refused).collect()

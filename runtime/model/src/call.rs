@@ -60,6 +60,20 @@ impl Interface {
         }
     }
 
+    /// The interface of the contract that opens it, as in `wit/`.
+    pub const fn of_contract(self) -> &'static str {
+        match self {
+            Self::Series | Self::Probes => "observe",
+            Self::Files
+            | Self::Units
+            | Self::Processes
+            | Self::Programs
+            | Self::Http
+            | Self::Kernel
+            | Self::Releases => self.grant_table(),
+        }
+    }
+
     /// Every interface.
     pub const ALL: [Self; 9] = [
         Self::Files,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use theriac_authority::manifest::Manifest;
 use theriac_authority::package::{self, PackageError};
 use theriac_authority::trust::{Approved, Candidate, Moment, Refusal, TrustStore};
+use theriac_model::call::Interface;
 use theriac_model::id::RemedyName;
 use theriac_model::remedy::{RemedyOffer, RemedyRef};
 use theriac_protocol::worker::MAX_COMPONENT;
@@ -23,17 +24,8 @@ const MAX_REMEDIES: usize = 256;
 /// An approval is a page of text with at most 16 signatures.
 const MAX_NOTE: u64 = 64 << 10;
 
-/// Every interface a component may import, with the tables of the manifest that cover it. `None`: covered by nothing but
-/// being a remedy.
-const INTERFACES: &[(&str, Option<&str>)] = &[
-    ("theriac:remedy/types@0.1.0", None),
-    ("theriac:remedy/fault@0.1.0", None),
-    ("theriac:remedy/log@0.1.0", None),
-    ("theriac:remedy/files@0.1.0", Some("[grants.files.LABEL]")),
-    ("theriac:remedy/units@0.1.0", Some("[grants.units.LABEL]")),
-    ("theriac:remedy/processes@0.1.0", Some("[grants.processes.LABEL]")),
-    ("theriac:remedy/observe@0.1.0", Some("[grants.series.LABEL] or [grants.probes.LABEL]")),
-];
+/// What every remedy may import; whatever else it imports, a grant has to cover.
+const FREE: [&str; 3] = ["types", "fault", "log"];
 
 /// One remedy that may run.
 #[derive(Debug)]
@@ -185,28 +177,29 @@ impl Loader<'_> {
 
 /// The imports that are linked: all of them, each covered by a grant; or the one that is not.
 pub fn linkable(manifest: &Manifest, imports: &[String]) -> Result<Vec<String>, LoadError> {
-    let grants = &manifest.grants;
     for import in imports {
-        let known = INTERFACES.iter().find(|(name, _)| name == import);
-        let help = match known {
-            Some((_, None)) => continue,
-            Some((name, Some(tables))) => {
-                let covered = match *name {
-                    "theriac:remedy/files@0.1.0" => !grants.files.is_empty(),
-                    "theriac:remedy/units@0.1.0" => !grants.units.is_empty(),
-                    "theriac:remedy/processes@0.1.0" => !grants.processes.is_empty(),
-                    _ => !grants.series.is_empty() || !grants.probes.is_empty(),
-                };
-                if covered {
-                    continue;
-                }
-                format!("no grant covers it; {tables} would")
+        let help = match opened_by(import) {
+            Some(interfaces) if covered(&interfaces, manifest) => continue,
+            Some(interfaces) => {
+                let tables = interfaces.iter().map(|opens| format!("[grants.{}.LABEL]", opens.grant_table()));
+                format!("no grant covers it; {} would", tables.collect::<Vec<_>>().join(" or "))
             }
             None => "no grant can cover it: a remedy imports only theriac:remedy".to_owned(),
         };
         return Err(LoadError::Import { import: import.clone(), help });
     }
     Ok(imports.to_vec())
+}
+
+/// What an interface of the contract opens: nothing, where it is free. `None`: it is none of the contract's.
+fn opened_by(import: &str) -> Option<Vec<Interface>> {
+    let name = import.strip_prefix("theriac:remedy/")?.strip_suffix("@0.1.0")?;
+    let opens: Vec<Interface> = Interface::ALL.into_iter().filter(|opens| opens.of_contract() == name).collect();
+    (FREE.contains(&name) || !opens.is_empty()).then_some(opens)
+}
+
+fn covered(interfaces: &[Interface], manifest: &Manifest) -> bool {
+    interfaces.is_empty() || manifest.grants.iter().any(|grant| interfaces.contains(&grant.grant.interface()))
 }
 
 /// What a file calls itself, for the sentence about one that nobody vouches for.

@@ -29,7 +29,7 @@ impl NameServer {
             while let Ok((length, peer)) = socket.recv_from(&mut bytes) {
                 let question = &bytes[..length];
                 let name = name_of(question);
-                let kind = u16::from_be_bytes([question[name.len() + 14], question[name.len() + 15]]);
+                let kind = u16::from_be_bytes([question[name.len() + 13], question[name.len() + 14]]);
                 let mut asked = keep.lock().unwrap();
                 let label = name.split('.').next().unwrap().to_owned();
                 let before = asked.iter().filter(|past| **past == label).count();
