@@ -61,6 +61,7 @@ pub fn answer(call: &Call) -> Reply {
         | Call::Program { .. }
         | Call::Http { .. }
         | Call::Knob { .. }
-        | Call::Release { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),
+        | Call::Release { .. }
+        | Call::Container { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),
     }
 }

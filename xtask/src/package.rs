@@ -45,6 +45,7 @@ const FILES: &[(&str, &str)] = &[
     ("runtime/authority/src/runner.default.toml", "usr/share/theriac/reference/runner.toml"),
     ("runtime/agent/src/agent.default.toml", "usr/share/theriac/reference/agent.toml"),
     ("runtime/courier/src/courier-net.toml", "usr/share/theriac/reference/courier-net.toml"),
+    ("runtime/courier/src/docker/courier-docker.toml", "usr/share/theriac/reference/courier-docker.toml"),
     ("runtime/launcher/src/launcher.toml", "usr/share/theriac/reference/launcher.toml"),
 ];
 
@@ -180,7 +181,11 @@ mod tests {
     #[test]
     fn units_and_users_agree_on_the_numbers() {
         let users = text("packaging/sysusers.d/theriac.conf");
-        for (user, unit) in [("theriac-agent", "agent"), ("theriac-courier-net", "courier-net")] {
+        for (user, unit) in [
+            ("theriac-agent", "agent"),
+            ("theriac-courier-net", "courier-net"),
+            ("theriac-courier-docker", "courier-docker"),
+        ] {
             let unit = text(&format!("packaging/systemd/theriac-{unit}.service"));
             let [uid] = values(&users, user)[..] else { panic!("{user} is not there once") };
             assert_eq!(values(&unit, "--uid"), [uid]);
@@ -205,7 +210,7 @@ mod tests {
     fn the_runner_reaches_no_network_and_the_others_hold_no_right_over_files() {
         let runner = text("packaging/systemd/theriac-runner.service");
         assert!(runner.lines().any(|line| line == "RestrictAddressFamilies=AF_UNIX"));
-        for unit in ["agent", "courier-net"] {
+        for unit in ["agent", "courier-net", "courier-docker"] {
             let unit = text(&format!("packaging/systemd/theriac-{unit}.service"));
             let rights = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
             assert!(
@@ -213,6 +218,16 @@ mod tests {
                 "{rights}"
             );
         }
+    }
+
+    #[test]
+    fn what_holds_the_engines_socket_reaches_no_network_and_is_enabled_by_a_person() {
+        let unit = text("packaging/systemd/theriac-courier-docker.service");
+        for line in ["RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes"] {
+            assert!(unit.lines().any(|own| own == line), "it lacks {line}");
+        }
+        assert!(text("packaging/systemd/90-theriac.preset").contains("disable theriac-courier-docker.service"));
+        assert!(!text("packaging/systemd/theriac.target").contains("docker"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use theriac_analysis::detect::{Detector, RuleSet};
 use theriac_analysis::diagnose::Context;
 use theriac_model::catalog::TargetSpec;
-use theriac_model::id::UnitName;
+use theriac_model::container::ContainerState;
+use theriac_model::id::{Label, UnitName};
 use theriac_model::observation::{Metric, SeriesId};
 use theriac_model::signal::Signal;
 use theriac_model::target::Target;
@@ -85,6 +86,16 @@ impl Senses {
         signals
     }
 
+    /// The runner's word on a container: judged at once. How often it was started again in a while is for the next tick, which
+    /// knows the history.
+    pub(crate) fn told_container(&mut self, now: Timestamp, label: Label, state: ContainerState) -> Vec<Signal> {
+        let listed = self.sampler.spec(&Target::Container(label.clone())).is_some();
+        let samples: Vec<_> = facts::container_samples(&label, &state, now).filter(|_| listed).collect();
+        let signals = self.detector.observe(now, &samples);
+        self.facts.containers.insert(label, state);
+        signals
+    }
+
     /// A unit that can't be read has no state: "unknown" beats "as before".
     pub(crate) fn lost_unit(&mut self, name: &UnitName) {
         self.facts.units.remove(name);
@@ -102,6 +113,7 @@ impl Senses {
     /// The runner is gone: what it told is getting old.
     pub(crate) fn forget_told(&mut self) {
         self.facts.health.clear();
+        self.facts.containers.clear();
         if self.systemd {
             let ours = self.systemd_units();
             self.facts.units.retain(|name, _| ours.contains(name));

@@ -15,6 +15,7 @@ use crate::grant::{DirSource, FilesGrant, GrantKind, GrantRef};
 use crate::host::{DirectoryConfig, HostConfig};
 use crate::manifest::{Limits, Manifest, OnAmbiguous};
 
+mod container;
 mod dir;
 mod globs;
 mod group;
@@ -27,6 +28,7 @@ mod suggest;
 pub(crate) mod template;
 mod unit;
 
+pub use container::BoundContainer;
 pub use dir::{BoundDir, Spent, Use};
 pub use globs::{GlobError, Globs};
 pub use group::BoundGroup;
@@ -59,6 +61,8 @@ pub struct Effective {
     pub kernel: BTreeMap<Label, BoundKnob>,
     /// Releases of services, by label.
     pub releases: BTreeMap<Label, BoundRelease>,
+    /// Containers, by label.
+    pub containers: BTreeMap<Label, BoundContainer>,
     /// What one run may use.
     pub limits: Limits,
     /// What happens when a result is unknown.
@@ -89,6 +93,7 @@ pub fn bind_within(
         http: BTreeMap::new(),
         kernel: BTreeMap::new(),
         releases: BTreeMap::new(),
+        containers: BTreeMap::new(),
         limits: manifest.limits,
         on_ambiguous: manifest.on_ambiguous,
         unbound: BTreeMap::new(),
@@ -143,6 +148,10 @@ impl Effective {
                 let bound = BoundRelease::bind(grant.label, asked, host, target)?;
                 self.releases.insert(label, bound);
             }
+            GrantKind::Containers(asked) => {
+                let bound = BoundContainer::bind(grant.label, asked, host, target)?;
+                self.containers.insert(label, bound);
+            }
         }
         Ok(())
     }
@@ -190,6 +199,11 @@ impl Effective {
     /// The releases of a label.
     pub fn release(&self, label: &str) -> Result<&BoundRelease, Denial> {
         self.find(&self.releases, Interface::Releases, label)
+    }
+
+    /// The container of a label.
+    pub fn container(&self, label: &str) -> Result<&BoundContainer, Denial> {
+        self.find(&self.containers, Interface::Containers, label)
     }
 
     fn find<'a, T>(&self, bound: &'a BTreeMap<Label, T>, interface: Interface, label: &str) -> Result<&'a T, Denial> {

@@ -81,11 +81,13 @@ macro_rules! verbs {
 }
 
 // After the macro, which they use.
+mod container;
 mod http;
 mod kernel;
 mod program;
 mod release;
 
+pub use container::{ContainerSource, ContainersGrant, ContainersVerb};
 pub use http::{HttpGrant, InverseRequest};
 pub use kernel::{KernelGrant, KernelVerb};
 pub use program::{ProgramsGrant, SlotSpec};
@@ -207,6 +209,8 @@ pub struct Grants {
     pub kernel: BTreeMap<Label, KernelGrant>,
     /// `[grants.releases.L]`.
     pub releases: BTreeMap<Label, ReleasesGrant>,
+    /// `[grants.containers.L]`.
+    pub containers: BTreeMap<Label, ContainersGrant>,
 }
 
 /// One grant with its place, for filters such as signers' scopes.
@@ -239,6 +243,8 @@ pub enum GrantKind<'a> {
     Kernel(&'a KernelGrant),
     /// Of `releases`.
     Releases(&'a ReleasesGrant),
+    /// Of `containers`.
+    Containers(&'a ContainersGrant),
 }
 
 impl GrantKind<'_> {
@@ -254,6 +260,7 @@ impl GrantKind<'_> {
             Self::Http(_) => Interface::Http,
             Self::Kernel(_) => Interface::Kernel,
             Self::Releases(_) => Interface::Releases,
+            Self::Containers(_) => Interface::Containers,
         }
     }
 
@@ -265,6 +272,7 @@ impl GrantKind<'_> {
             Self::Processes(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Kernel(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Releases(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
+            Self::Containers(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Http(grant) => grant.methods.iter().map(|method| method.as_str()).collect(),
             Self::Programs(_) => vec!["run"],
             Self::Series(_) | Self::Probes(_) => Vec::new(),
@@ -279,6 +287,7 @@ impl GrantKind<'_> {
             Self::Processes(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Kernel(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Releases(grant) => grant.verbs.iter().any(|verb| verb.changes()),
+            Self::Containers(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Http(grant) => grant.methods.iter().any(|method| method.changes()),
             Self::Programs(grant) => grant.changes,
             Self::Series(_) | Self::Probes(_) => false,
@@ -297,6 +306,7 @@ impl GrantKind<'_> {
             Self::Http(grant) => &grant.why,
             Self::Kernel(grant) => &grant.why,
             Self::Releases(grant) => &grant.why,
+            Self::Containers(grant) => &grant.why,
         }
     }
 }
@@ -319,6 +329,7 @@ impl Grants {
             .chain(each(&self.http, GrantKind::Http))
             .chain(each(&self.kernel, GrantKind::Kernel))
             .chain(each(&self.releases, GrantKind::Releases))
+            .chain(each(&self.containers, GrantKind::Containers))
     }
 }
 

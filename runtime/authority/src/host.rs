@@ -17,12 +17,14 @@ use crate::document::{self, Field, Mistake};
 use crate::effective::Globs;
 use crate::grant::{FilesVerb, ProcessesVerb, UnitsVerb, WordError, never};
 
+mod container;
 mod http;
 mod kernel;
 mod program;
 mod release;
 mod targets;
 mod window;
+pub use container::ContainerConfig;
 pub use http::EndpointConfig;
 pub use kernel::KnobConfig;
 pub use program::ProgramConfig;
@@ -64,6 +66,8 @@ pub struct HostConfig {
     pub knobs: Vec<KnobConfig>,
     /// `[[release]]`.
     pub releases: Vec<ReleaseConfig>,
+    /// `[[container]]`.
+    pub containers: Vec<ContainerConfig>,
     /// `[uids]`; `None` where the processes share one user.
     pub uids: Option<Uids>,
     /// The D-Bus address to use in place of the system bus.
@@ -158,19 +162,29 @@ pub struct Uids {
     pub agent: u32,
     /// Of the `net` courier.
     pub courier_net: u32,
+    /// Of the `docker` courier.
+    pub courier_docker: u32,
     /// Of the workers, one for each run at the same time.
     pub worker: Vec<u32>,
 }
 
+/// When `[uids]` does not say: files from before there was a `docker` courier don't.
+const BUILT_IN_COURIER_DOCKER: u32 = 61_108;
+
 impl Uids {
     /// For `theriac up` as root without `[uids]`: numbers that systemd and the distributions leave to nobody (60706 to 61183).
     pub fn built_in() -> Self {
-        Self { agent: 61_101, courier_net: 61_102, worker: vec![61_103, 61_104, 61_105, 61_106] }
+        Self {
+            agent: 61_101,
+            courier_net: 61_102,
+            courier_docker: BUILT_IN_COURIER_DOCKER,
+            worker: vec![61_103, 61_104, 61_105, 61_106],
+        }
     }
 
     /// Every one of them.
     pub fn all(&self) -> impl Iterator<Item = u32> {
-        [self.agent, self.courier_net].into_iter().chain(self.worker.iter().copied())
+        [self.agent, self.courier_net, self.courier_docker].into_iter().chain(self.worker.iter().copied())
     }
 }
 
@@ -189,6 +203,7 @@ const TOP_KEYS: &[&str] = &[
     "endpoint",
     "knob",
     "release",
+    "container",
     "uids",
     "systemd",
 ];
@@ -220,6 +235,7 @@ impl Default for HostConfig {
             endpoints: Vec::new(),
             knobs: Vec::new(),
             releases: Vec::new(),
+            containers: Vec::new(),
             uids: None,
             systemd_address: None,
             own: Vec::new(),
@@ -255,6 +271,7 @@ impl HostConfig {
         config.endpoints = each(top.optional("endpoint"), http::parse)?;
         config.knobs = each(top.optional("knob"), kernel::parse)?;
         config.releases = each(top.optional("release"), release::parse)?;
+        config.containers = container::list(top.optional("container"))?;
         config.uids = top.optional("uids").map(uids).transpose()?;
         if let Some(field) = top.optional("systemd") {
             config.systemd_address = Some(systemd(field)?);
@@ -297,7 +314,14 @@ impl HostConfig {
             thresholds: Thresholds::default(),
             backend: None,
         };
-        units.chain(mounts).chain([machine]).collect()
+        let containers = self.containers.iter().map(|container| TargetSpec {
+            target: Target::Container(container.label.clone()),
+            traffic_share: container.traffic_share,
+            health: Vec::new(),
+            thresholds: container.thresholds,
+            backend: None,
+        });
+        units.chain(mounts).chain(containers).chain([machine]).collect()
     }
 
     /// The configuration of one target; `None` where it is not listed.
@@ -330,6 +354,11 @@ impl HostConfig {
     /// A health check or an endpoint is listed, so the `net` courier is needed.
     pub fn needs_courier_net(&self) -> bool {
         !self.endpoints.is_empty() || self.units.values().any(|unit| !unit.health.is_empty())
+    }
+
+    /// A container is listed, so the `docker` courier is needed.
+    pub fn needs_courier_docker(&self) -> bool {
+        !self.containers.is_empty()
     }
 
     /// The listed mount a path lies on: the longest one that it is below. `None` where none is listed.
@@ -394,20 +423,20 @@ fn limits(field: Field, limits: &mut RunLimits) -> Result<(), Mistake> {
 
 fn uids(field: Field) -> Result<Uids, Mistake> {
     let whole = field.clone();
-    let mut table = field.table(&["agent", "courier_net", "worker"])?;
+    let mut table = field.table(&["agent", "courier_net", "courier_docker", "worker"])?;
     // 65534 is `nobody`, which NFS and half the machine share: no wall there.
     let uid = |field: &Field| field.integer(1_u32, 65_533);
     let uids = Uids {
         agent: uid(&table.required("agent", "a uid")?)?,
         courier_net: uid(&table.required("courier_net", "a uid")?)?,
+        courier_docker: table.optional("courier_docker").map_or(Ok(BUILT_IN_COURIER_DOCKER), |field| uid(&field))?,
         worker: table.required("worker", "a list of uids")?.list()?.iter().map(uid).collect::<Result<_, _>>()?,
     };
     if uids.worker.is_empty() {
         return Err(whole.mistake("no worker could start", "list one uid for each run at the same time"));
     }
-    let distinct: BTreeSet<u32> =
-        [uids.agent, uids.courier_net].into_iter().chain(uids.worker.iter().copied()).collect();
-    if distinct.len() != uids.worker.len() + 2 {
+    let distinct: BTreeSet<u32> = uids.all().collect();
+    if distinct.len() != uids.all().count() {
         return Err(
             whole.mistake("one uid is written twice", "give each process a user of its own: shared ones have no wall")
         );

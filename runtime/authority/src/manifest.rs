@@ -18,6 +18,7 @@ use crate::grant::{Grants, WordError};
 mod grants;
 mod params;
 
+pub(crate) use grants::container::selector as container_selector;
 pub(crate) use grants::kernel::{knob, range as knob_range};
 pub(crate) use grants::program::{network as program_network, paths as program_paths};
 pub(crate) use grants::{cgroup, uid};

@@ -52,11 +52,15 @@ pub enum Class {
     ReleasesObserve,
     /// Releases: switching.
     ReleasesChange,
+    /// Containers: how they do, and their output.
+    ContainersObserve,
+    /// Containers: anything else.
+    ContainersChange,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Observe,
         Self::FilesRead,
         Self::FilesChange,
@@ -72,6 +76,8 @@ impl Class {
         Self::KernelChange,
         Self::ReleasesObserve,
         Self::ReleasesChange,
+        Self::ContainersObserve,
+        Self::ContainersChange,
     ];
 
     /// The word used in `trust.toml`.
@@ -92,6 +98,8 @@ impl Class {
             Self::KernelChange => "kernel-change",
             Self::ReleasesObserve => "releases-observe",
             Self::ReleasesChange => "releases-change",
+            Self::ContainersObserve => "containers-observe",
+            Self::ContainersChange => "containers-change",
         }
     }
 
@@ -121,6 +129,11 @@ impl Class {
             GrantKind::Releases(grant) => {
                 (Self::ReleasesObserve, Self::ReleasesChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
             }
+            GrantKind::Containers(grant) => (
+                Self::ContainersObserve,
+                Self::ContainersChange,
+                grant.verbs.iter().map(|verb| verb.changes()).collect(),
+            ),
             GrantKind::Series(_) | GrantKind::Probes(_) => return vec![Self::Observe],
         };
         verbs.into_iter().map(|verb_changes| if verb_changes { changes } else { reads }).collect()

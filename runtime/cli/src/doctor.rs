@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde::Serialize;
+use theriac_authority::host::HostConfig;
 use theriac_model::unit::Backend;
 use theriac_probe::features;
+use theriac_protocol::layout::Socket;
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
 use theriac_protocol::program;
 use theriac_runner::backend::systemd_runs;
@@ -77,6 +80,7 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
     findings.extend(programs());
     findings.push(configuration(context));
     findings.extend(jails(context));
+    findings.extend(engine(context));
     findings.extend(state(context));
     findings.extend(processes(context));
     let ok = findings.iter().all(|finding| finding.grade < Grade::Problem);
@@ -153,6 +157,25 @@ fn jails(context: &Context) -> Vec<Finding> {
     std::iter::once(jail).chain(refused).collect()
 }
 
+/// Whether the courier of the listed containers is there, and what it means that it is.
+fn engine(context: &Context) -> Option<Finding> {
+    const WHAT: &str = "listed containers";
+    let host = Rules::read_host(&context.layout).ok().filter(HostConfig::needs_courier_docker)?;
+    let socket = context.layout.socket(Socket::CourierDocker);
+    Some(match UnixStream::connect(&socket) {
+        Ok(_) => {
+            Finding::new(WHAT, Grade::Good, format!("{} listed, the docker courier listens", host.containers.len()))
+                .advise("it holds the engine's socket, which equals root: SECURITY.md says what follows")
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Finding::new(WHAT, Grade::Note, format!("`{}` can't be asked by this user", socket.display()))
+        }
+        Err(_) => Finding::new(WHAT, Grade::Note, format!("nobody listens on `{}`", socket.display())).advise(
+            "`theriac up` starts the docker courier; packaged, `systemctl enable --now theriac-courier-docker` does",
+        ),
+    })
+}
+
 /// The directories that hold keys and the undo store are the runner's alone.
 fn state(context: &Context) -> Vec<Finding> {
     let layout = &context.layout;
@@ -162,7 +185,7 @@ fn state(context: &Context) -> Vec<Finding> {
     }
     let private = [layout.runner(), layout.agent()];
     let mut findings: Vec<Finding> = private.iter().filter_map(|path| private_directory(path)).collect();
-    let socket = layout.socket(theriac_protocol::layout::Socket::CourierNet);
+    let socket = layout.socket(Socket::CourierDocker);
     // The longest of the socket names; the kernel takes 107 bytes.
     if socket.as_os_str().len() > 107 {
         let found = format!("`{}` is too long for a socket's path", socket.display());
@@ -284,6 +307,21 @@ mod tests {
         let findings = jails(&context);
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings[1].found.contains("/nonexistent/tool"), "{findings:?}");
+    }
+
+    #[test]
+    fn the_docker_courier_is_asked_for_only_where_a_container_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        fs::create_dir(&context.layout.config).unwrap();
+        assert_eq!(engine(&context), None);
+        let listed = "[[container]]\nlabel = \"api\"\nname = \"api\"\n";
+        fs::write(context.layout.config.join("runner.toml"), listed).unwrap();
+        let absent = engine(&context).unwrap();
+        assert!(absent.grade == Grade::Note && absent.advice.unwrap().contains("theriac-courier-docker"));
+        fs::create_dir_all(context.layout.state.join("run")).unwrap();
+        let _courier = std::os::unix::net::UnixListener::bind(context.layout.socket(Socket::CourierDocker)).unwrap();
+        assert_eq!(engine(&context).unwrap().grade, Grade::Good);
     }
 
     #[test]

@@ -55,7 +55,9 @@ const fn meaning(kind: FaultKind) -> &'static str {
         FaultKind::StartLimitHit => "the service manager has given up restarting a unit",
         FaultKind::CertificateExpiry => "a certificate has expired or will soon",
         FaultKind::DbConnectionsExhausted => "a database accepts no more connections",
-        FaultKind::ContainerUnhealthy => "a container's own health check fails",
+        FaultKind::ContainerUnhealthy => {
+            "a container fails its own health check, has ended, or is started again and again"
+        }
         FaultKind::LogExplosion => "a log grows far faster than usual",
         FaultKind::TrafficFlood => "far more traffic arrives than usual",
         FaultKind::BadRelease => "a new release is worse than the one before it",

@@ -1,8 +1,10 @@
-//! `theriac-courier net`: arguments, then [`theriac_courier::run`].
+//! `theriac-courier net` and `theriac-courier docker`: arguments, then [`theriac_courier::run`] or
+//! [`theriac_courier::docker::run`].
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use theriac_courier::config::CourierConfig;
+use theriac_courier::docker::config::DockerConfig;
 use theriac_start::{Place, User};
 
 /// Speaks foreign protocols for the runner.
@@ -16,11 +18,13 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Kind {
     /// Health checks over TCP and HTTP.
-    Net(NetArgs),
+    Net(Arguments),
+    /// Containers of the machine's engine, over its Unix socket.
+    Docker(Arguments),
 }
 
 #[derive(Debug, clap::Args)]
-struct NetArgs {
+struct Arguments {
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -28,10 +32,21 @@ struct NetArgs {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Args { kind: Kind::Net(NetArgs { place, user }) } = Args::parse();
-    let layout = place.begin().context("asking to end with the parent")?;
-    let path = layout.config.join("courier-net.toml");
-    let config = CourierConfig::load(&path).with_context(|| format!("the configuration `{}`", path.display()))?;
-    theriac_courier::run(config, &layout, user.identity())?;
+    match Args::parse().kind {
+        Kind::Net(Arguments { place, user }) => {
+            let layout = place.begin().context("asking to end with the parent")?;
+            let path = layout.config.join("courier-net.toml");
+            let config =
+                CourierConfig::load(&path).with_context(|| format!("the configuration `{}`", path.display()))?;
+            theriac_courier::run(config, &layout, user.identity())?;
+        }
+        Kind::Docker(Arguments { place, user }) => {
+            let layout = place.begin().context("asking to end with the parent")?;
+            let path = layout.config.join("courier-docker.toml");
+            let config =
+                DockerConfig::load(&path).with_context(|| format!("the configuration `{}`", path.display()))?;
+            theriac_courier::docker::run(&config, &layout, user.identity())?;
+        }
+    }
     Ok(())
 }

@@ -77,15 +77,25 @@ const ALLOWED_HERE: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &[c_long] = &[];
 
-/// Seals this thread, and every thread it will ever start.
-pub(crate) fn seal() -> Result<(), SealError> {
-    apply_filter(&program().map_err(SealError::Build)?).map_err(SealError::Apply)
+/// The sockets that a courier still makes after the seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reaches {
+    /// TCP, and UDP for names, over IPv4 and IPv6.
+    Network,
+    /// Unix stream sockets. A filter sees no paths: to which one, is for this process' user and group to decide, and for the
+    /// directories that its unit leaves it.
+    UnixSockets,
 }
 
-fn program() -> Result<BpfProgram, seccompiler::BackendError> {
+/// Seals this thread, and every thread it will ever start.
+pub(crate) fn seal(reaches: Reaches) -> Result<(), SealError> {
+    apply_filter(&program(reaches).map_err(SealError::Build)?).map_err(SealError::Apply)
+}
+
+fn program(reaches: Reaches) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALLOWED_HERE).map(|number| (*number, Vec::new())).collect();
-    rules.insert(libc::SYS_socket, inet_sockets()?);
+    rules.insert(libc::SYS_socket, sockets(reaches)?);
     // mmap(.., prot, ..) and mprotect(.., prot): the third argument of both.
     rules.insert(libc::SYS_mmap, without_exec()?);
     rules.insert(libc::SYS_mprotect, without_exec()?);
@@ -94,19 +104,27 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch)?.try_into()
 }
 
-/// TCP, and UDP for names, over IPv4 and IPv6: no raw, no netlink, and no Unix socket to somebody else's daemon.
-fn inet_sockets() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    let families = [libc::AF_INET, libc::AF_INET6];
-    let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM];
-    let each = families.into_iter().flat_map(|family| kinds.map(|kind| (family, kind)));
-    each.map(|(family, kind)| {
-        SeccompRule::new(vec![
-            SeccompCondition::new(0, Width::Dword, SeccompCmpOp::Eq, u64::from(family.cast_unsigned()))?,
-            // The low bits are the type; the rest are SOCK_CLOEXEC and SOCK_NONBLOCK.
-            SeccompCondition::new(1, Width::Dword, SeccompCmpOp::MaskedEq(0xf), u64::from(kind.cast_unsigned()))?,
-        ])
-    })
-    .collect()
+/// Sockets of these families and kinds alone: no raw, no netlink, and of Unix ones only where the peer listens on one.
+fn sockets(reaches: Reaches) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let each: &[(libc::c_int, libc::c_int)] = match reaches {
+        // UDP is for names.
+        Reaches::Network => &[
+            (libc::AF_INET, libc::SOCK_STREAM),
+            (libc::AF_INET, libc::SOCK_DGRAM),
+            (libc::AF_INET6, libc::SOCK_STREAM),
+            (libc::AF_INET6, libc::SOCK_DGRAM),
+        ],
+        Reaches::UnixSockets => &[(libc::AF_UNIX, libc::SOCK_STREAM)],
+    };
+    each.iter()
+        .map(|(family, kind)| {
+            SeccompRule::new(vec![
+                SeccompCondition::new(0, Width::Dword, SeccompCmpOp::Eq, u64::from(family.cast_unsigned()))?,
+                // The low bits are the type; the rest are SOCK_CLOEXEC and SOCK_NONBLOCK.
+                SeccompCondition::new(1, Width::Dword, SeccompCmpOp::MaskedEq(0xf), u64::from(kind.cast_unsigned()))?,
+            ])
+        })
+        .collect()
 }
 
 fn without_exec() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
@@ -120,9 +138,13 @@ mod tests {
 
     /// A filter can't be taken off again: each attempt is made by a thread that ends with it.
     fn sealed<T: Send + 'static>(attempt: impl FnOnce() -> T + Send + 'static) -> T {
+        sealed_to(Reaches::Network, attempt)
+    }
+
+    fn sealed_to<T: Send + 'static>(reaches: Reaches, attempt: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(move || {
             rustix::thread::set_no_new_privs(true).unwrap();
-            seal().unwrap();
+            seal(reaches).unwrap();
             attempt()
         });
         thread.join().unwrap()
@@ -148,6 +170,19 @@ mod tests {
             rustix::process::getpid(),
             rustix::process::Signal::CONT
         )?))));
+    }
+
+    #[test]
+    fn one_that_speaks_to_a_unix_socket_reaches_no_network_and_opens_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let to = |attempt: fn() -> std::io::Result<()>| sealed_to(Reaches::UnixSockets, attempt);
+        assert!(sealed_to(Reaches::UnixSockets, move || std::os::unix::net::UnixStream::connect(path).is_ok()));
+        assert!(refused(to(|| std::net::TcpStream::connect("127.0.0.1:1").map(drop))));
+        assert!(refused(to(|| std::net::TcpStream::connect("[::1]:1").map(drop))));
+        assert!(refused(to(|| std::os::unix::net::UnixDatagram::unbound().map(drop))));
+        assert!(refused(to(|| std::fs::File::open("/etc/hostname").map(drop))));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::{ContainerCall, ContainerInfo};
 use crate::denial::Denial;
 use crate::fault::Severity;
 use crate::http::{HttpAnswer, HttpCall};
@@ -42,6 +43,8 @@ pub enum Interface {
     Kernel,
     /// `releases`: the releases of a service.
     Releases,
+    /// `containers`: a container.
+    Containers,
 }
 
 impl Interface {
@@ -57,6 +60,7 @@ impl Interface {
             Self::Http => "http",
             Self::Kernel => "kernel",
             Self::Releases => "releases",
+            Self::Containers => "containers",
         }
     }
 
@@ -70,12 +74,13 @@ impl Interface {
             | Self::Programs
             | Self::Http
             | Self::Kernel
-            | Self::Releases => self.grant_table(),
+            | Self::Releases
+            | Self::Containers => self.grant_table(),
         }
     }
 
     /// Every interface.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Files,
         Self::Units,
         Self::Processes,
@@ -85,6 +90,7 @@ impl Interface {
         Self::Http,
         Self::Kernel,
         Self::Releases,
+        Self::Containers,
     ];
 }
 
@@ -122,6 +128,8 @@ pub enum Call {
     Knob { handle: Handle, verb: KnobCall },
     /// A verb of `releases.release`.
     Release { handle: Handle, verb: ReleaseCall },
+    /// A verb of `containers.container`.
+    Container { handle: Handle, verb: ContainerCall },
 }
 
 /// Order of a directory listing.
@@ -298,6 +306,8 @@ pub enum Reply {
     Knob(KnobInfo),
     /// A release.
     Release(ReleaseInfo),
+    /// A container.
+    Container(ContainerInfo),
 }
 
 /// An entry handle with its name, which is for people only.

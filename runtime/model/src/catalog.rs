@@ -84,6 +84,10 @@ pub struct Thresholds {
     pub memory: Option<Bytes>,
     /// Failed health checks in a row that make `service-unhealthy`.
     pub health_failures: u32,
+    /// `container-unhealthy` at that many starts by the engine itself …
+    pub loop_restarts: u32,
+    /// … within this time.
+    pub loop_within: Span,
 }
 
 impl Default for Thresholds {
@@ -96,6 +100,8 @@ impl Default for Thresholds {
             cpu_for: Span::from_secs(15),
             memory: None,
             health_failures: 3,
+            loop_restarts: 3,
+            loop_within: Span::from_secs(300),
         }
     }
 }

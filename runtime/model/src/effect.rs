@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::{ContainerEffect, ContainerId, ContainerRef, ContainerSelector, RunState};
 use crate::http::{HttpEffect, HttpRequest};
 use crate::id::{Digest, Label, UnitName};
 use crate::kernel::{KnobEffect, KnobName};
@@ -33,6 +34,8 @@ pub enum Effect {
     Knob(KnobEffect),
     /// A switch to another release.
     Release(ReleaseEffect),
+    /// A change of one container.
+    Container(ContainerEffect),
 }
 
 /// One regular file: device and inode are the identity, the path is where it was found.
@@ -167,6 +170,7 @@ impl Effect {
             Self::Http(effect) => effect.verb(),
             Self::Knob(effect) => effect.verb(),
             Self::Release(effect) => effect.verb(),
+            Self::Container(effect) => effect.verb(),
         }
     }
 
@@ -180,6 +184,7 @@ impl Effect {
             Self::Http(_) => "http",
             Self::Knob(_) => "kernel",
             Self::Release(_) => "releases",
+            Self::Container(_) => "containers",
         }
     }
 
@@ -194,6 +199,7 @@ impl Effect {
             Self::Http(effect) => &effect.label,
             Self::Knob(effect) => &effect.label,
             Self::Release(effect) => &effect.label,
+            Self::Container(effect) => &effect.label,
         }
     }
 
@@ -207,6 +213,7 @@ impl Effect {
             Self::Process { .. } | Self::Release(_) => false,
             Self::Program(effect) => effect.idempotent,
             Self::Http(effect) => effect.method.is_idempotent(),
+            Self::Container(effect) => effect.is_idempotent(),
         }
     }
 
@@ -223,6 +230,7 @@ impl Effect {
             (Self::Http(now), Self::Http(planned)) => now.is_within(planned),
             (Self::Knob(now), Self::Knob(planned)) => now.is_within(planned),
             (Self::Release(now), Self::Release(planned)) => now.is_within(planned),
+            (Self::Container(now), Self::Container(planned)) => now.is_within(planned),
             (
                 Self::File { .. }
                 | Self::Unit { .. }
@@ -231,7 +239,8 @@ impl Effect {
                 | Self::Program(_)
                 | Self::Http(_)
                 | Self::Knob(_)
-                | Self::Release(_),
+                | Self::Release(_)
+                | Self::Container(_),
                 _,
             ) => false,
         }
@@ -314,6 +323,7 @@ impl fmt::Display for Effect {
             Self::Http(effect) => effect.fmt(f),
             Self::Knob(effect) => effect.fmt(f),
             Self::Release(effect) => effect.fmt(f),
+            Self::Container(effect) => effect.fmt(f),
         }
     }
 }
@@ -363,6 +373,10 @@ pub enum Undo {
     /// Points the link at the release that was in use before, and restarts the service if it was started since: if it runs with
     /// another invocation than this one, it runs the other release.
     SwitchRelease { unit: UnitName, place: ReleasePlace, release: ReleaseName, invocation: String },
+    /// Stops a container that was started; only on verdict *worse*.
+    StopContainer { selector: ContainerSelector, id: ContainerId },
+    /// Starts a container that was running before.
+    StartContainer { selector: ContainerSelector, id: ContainerId },
     /// Nothing can be done, or nothing needs doing.
     Nothing { reason: String },
 }
@@ -425,6 +439,8 @@ pub enum Observed {
     Knob(i64),
     /// That release is in use.
     Release(ReleaseName),
+    /// That container is in that state.
+    Container { container: ContainerRef, run: RunState, restarts: u32 },
 }
 
 impl fmt::Display for Observed {
@@ -450,6 +466,10 @@ impl fmt::Display for Observed {
             Self::Http(Some(status)) => write!(f, "answered with {status}"),
             Self::Knob(value) => write!(f, "{value}"),
             Self::Release(release) => write!(f, "release {release}"),
+            Self::Container { run, restarts: 0, .. } => f.write_str(run.as_str()),
+            Self::Container { run, restarts, .. } => {
+                write!(f, "{}, started again {restarts} times by the engine", run.as_str())
+            }
         }
     }
 }

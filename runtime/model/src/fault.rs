@@ -51,7 +51,7 @@ fault_kinds! {
     CertificateExpiry = "certificate-expiry",
     /// A database accepts no more connections.
     DbConnectionsExhausted = "db-connections-exhausted",
-    /// A container's own health check fails.
+    /// A container's own health check fails, it ended without being asked to, or its engine starts it again and again.
     ContainerUnhealthy = "container-unhealthy",
     /// A log grows far faster than usual.
     LogExplosion = "log-explosion",

@@ -55,6 +55,16 @@ metrics! {
     UnitWillRestart = "unit_will_restart", "bool";
     /// 1 when the unit's health check passed, 0 when it failed.
     UnitHealthy = "unit_healthy", "bool";
+    /// 1 while a container's first process is there, 0 otherwise.
+    ContainerUp = "container_up", "bool";
+    /// 1 while a container is down, nobody stopped it, and its engine does not start it again.
+    ContainerFailed = "container_failed", "bool";
+    /// 1 while the container's own health check passes, 0 while it fails.
+    ContainerHealthy = "container_healthy", "bool";
+    /// Starts by the engine itself since the last one by hand.
+    ContainerRestarts = "container_restarts", "count";
+    /// The same within the target's `loop_within`.
+    ContainerRecentRestarts = "container_recent_restarts", "count";
     /// CPU use of the machine.
     HostCpu = "host_cpu", "permille";
     /// CPU stolen by the hypervisor.

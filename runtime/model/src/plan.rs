@@ -71,6 +71,8 @@ pub enum Guard {
     NotRestartingItself,
     /// The program's file is root's in every part of its path.
     TrustedProgram,
+    /// The container is still the one that was planned for, in the same life.
+    SameContainer,
     /// The value before is still the one that was planned for.
     SameValue,
     /// The runner still measures the fault.

@@ -1,10 +1,11 @@
-//! What the caller knows besides what can be read from /proc: unit states, told by a service manager, and health answers, told
-//! by a courier. They are given in, never fetched here, so that a sample costs the same whatever a service does.
+//! What the caller knows besides what can be read from /proc: unit states, told by a service manager, and health answers and the
+//! states of containers, told by couriers. They are given in, never fetched here, so that a sample costs the same whatever a service does.
 
 use std::collections::BTreeMap;
 
+use theriac_model::container::{ContainerHealth, ContainerState, RunState};
 use theriac_model::health::HealthAnswer;
-use theriac_model::id::UnitName;
+use theriac_model::id::{Label, UnitName};
 use theriac_model::observation::{Metric, Sample, SeriesId};
 use theriac_model::target::Target;
 use theriac_model::time::Timestamp;
@@ -17,6 +18,8 @@ pub struct Facts {
     pub units: BTreeMap<UnitName, UnitState>,
     /// By target; absent where no check is configured or none has answered yet.
     pub health: BTreeMap<Target, HealthStreak>,
+    /// By the label that the configuration gives them.
+    pub containers: BTreeMap<Label, ContainerState>,
 }
 
 /// The answers of a target's health checks, counted.
@@ -60,6 +63,36 @@ pub fn is_start_limited(state: &UnitState) -> bool {
     is_failed(state) && state.result == "start-limit-hit"
 }
 
+/// Down, nobody stopped it, and its engine does not start it again.
+pub const fn has_ended_badly(state: &ContainerState) -> bool {
+    match state.run {
+        RunState::Exited => !state.stopped_on_purpose(),
+        RunState::Dead => true,
+        RunState::Created | RunState::Running | RunState::Paused | RunState::Restarting | RunState::Other => false,
+    }
+}
+
+/// What a container's state says, as samples.
+pub fn container_samples(label: &Label, state: &ContainerState, at: Timestamp) -> impl Iterator<Item = Sample> + use<> {
+    let target = Target::Container(label.clone());
+    let flag = |set: bool| f64::from(u8::from(set));
+    let healthy = match state.health {
+        ContainerHealth::Healthy => Some(1.0),
+        ContainerHealth::Unhealthy => Some(0.0),
+        ContainerHealth::None | ContainerHealth::Starting => None,
+    };
+    let values = [
+        (Metric::ContainerUp, Some(flag(state.is_up()))),
+        (Metric::ContainerFailed, Some(flag(has_ended_badly(state)))),
+        (Metric::ContainerHealthy, healthy),
+        (Metric::ContainerRestarts, Some(f64::from(state.restarts))),
+    ];
+    let sample = move |(metric, value): (Metric, Option<f64>)| {
+        Some(Sample { series: SeriesId { target: target.clone(), metric }, at, value: value? })
+    };
+    values.into_iter().filter_map(sample)
+}
+
 /// What a unit's state says, as samples: for a tick and, at once, for a state change.
 pub fn unit_samples<'a>(
     name: &UnitName,
@@ -89,6 +122,8 @@ pub fn health_sample(target: &Target, streak: &HealthStreak) -> Option<Sample> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use theriac_model::container::{ContainerId, ContainerName, RestartPolicy};
+
     use super::*;
 
     /// A unit that is up.
@@ -97,6 +132,23 @@ pub(crate) mod tests {
             invocation: "0123456789abcdef0123456789abcdef".into(),
             since_ms: 1_000,
             ..UnitState::running(UnitName::parse(name).unwrap())
+        }
+    }
+
+    /// A container that runs and has no health check.
+    pub(crate) fn container(name: &str) -> ContainerState {
+        ContainerState {
+            id: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            name: ContainerName::parse(name).unwrap(),
+            run: RunState::Running,
+            health: ContainerHealth::None,
+            failing_streak: 0,
+            restarts: 0,
+            exit_code: 0,
+            oom_killed: false,
+            started: "2026-11-22T10:00:00Z".into(),
+            since_ms: Some(1_000),
+            policy: RestartPolicy::No,
         }
     }
 

@@ -19,6 +19,8 @@ use crate::facts::{self, Facts, HealthStreak};
 use crate::fs::{self, Space};
 use crate::sampler::Sampler;
 
+mod container;
+
 /// A disk that is full sooner than this is filling.
 const FILLING_WITHIN_S: f64 = 7_200.0;
 /// From this share of its limit on, a unit that will pass the limit sooner than [`PASSES_WITHIN_S`] leaks already. The same as in
@@ -59,10 +61,13 @@ pub fn precondition(
         (FaultKind::ServiceUnhealthy, Target::Unit(name)) => {
             unhealthy(at, thresholds, facts.units.get(name), facts.health.get(target))
         }
+        (FaultKind::ContainerUnhealthy, Target::Container(label)) => {
+            container::unhealthy(at, thresholds, facts.containers.get(label))
+        }
         _other_pair => return None,
     };
     measured.at = now;
-    measured.healthy = facts.health.get(target).map(|streak| streak.ok);
+    measured.healthy = facts.health.get(target).map(|streak| streak.ok).or(measured.healthy);
     Some(measured)
 }
 

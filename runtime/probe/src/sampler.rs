@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use theriac_model::catalog::TargetSpec;
+use theriac_model::container::ContainerState;
 use theriac_model::effect::GroupId;
-use theriac_model::id::UnitName;
+use theriac_model::id::{Label, UnitName};
 use theriac_model::observation::{Metric, Sample, SeriesId};
 use theriac_model::target::Target;
 use theriac_model::time::Timestamp;
@@ -155,7 +156,11 @@ impl Sampler {
                     let unit = Unit { name, state, target: &spec.target };
                     sample_unit(unit, counters, (groups, spared), (facts, machine), &mut tick);
                 }
-                Target::Certificate(_) | Target::Pool(_) | Target::Container(_) | Target::Host => {}
+                Target::Container(label) => {
+                    let Some(state) = facts.containers.get(label) else { continue };
+                    sample_container(label, state, spec, &mut tick);
+                }
+                Target::Certificate(_) | Target::Pool(_) | Target::Host => {}
             }
         }
         tick.samples
@@ -295,6 +300,27 @@ fn sample_unit(
     }
     count_kills(unit.state, counters, groups, machine.oom_killed);
     tick.add(unit.target, Metric::UnitOomKills, Some(counters.kills as f64));
+}
+
+fn sample_container(label: &Label, state: &ContainerState, spec: &TargetSpec, tick: &mut Tick<'_>) {
+    for sample in facts::container_samples(label, state, tick.now) {
+        tick.push(sample);
+    }
+    let within = spec.thresholds.loop_within.duration();
+    let series = SeriesId { target: spec.target.clone(), metric: Metric::ContainerRestarts };
+    let history = tick.series.get(&series).into_iter().flatten();
+    let since = tick.now.0.saturating_sub(theriac_model::time::millis(within));
+    let recent = rises(history.filter(|(at, _)| at.0 >= since).map(|(_, value)| *value));
+    tick.add(&spec.target, Metric::ContainerRecentRestarts, Some(recent));
+}
+
+/// How far a counter has come, which begins at 0 again when somebody starts the container by hand.
+fn rises(values: impl Iterator<Item = f64>) -> f64 {
+    let step = |(sum, last): (f64, Option<f64>), now: f64| {
+        let rose = last.map_or(0.0, |last| if now >= last { now - last } else { now });
+        (sum + rose, Some(now))
+    };
+    values.fold((0.0, None), step).0
 }
 
 /// Adds what the unit's cgroup counted. A cgroup dies with its unit and takes the counter along (and version 1 says `signal`,

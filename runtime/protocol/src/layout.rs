@@ -28,6 +28,8 @@ pub enum Socket {
     Agent,
     /// The runner asks the `net` courier.
     CourierNet,
+    /// The runner asks the `docker` courier.
+    CourierDocker,
     /// The runner asks the launcher.
     Launcher,
 }
@@ -40,6 +42,7 @@ impl Socket {
             Self::Operator => "operator.sock",
             Self::Agent => "agent.sock",
             Self::CourierNet => "courier-net.sock",
+            Self::CourierDocker => "courier-docker.sock",
             Self::Launcher => "launcher.sock",
         }
     }

@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use theriac_model::catalog::Catalog;
+use theriac_model::container::ContainerState;
 use theriac_model::fault::FaultKind;
 use theriac_model::health::HealthAnswer;
-use theriac_model::id::{IncidentId, RunId, UnitName};
+use theriac_model::id::{IncidentId, Label, RunId, UnitName};
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::run::RunState;
 use theriac_model::target::Target;
@@ -76,6 +77,8 @@ pub enum RunnerEvent {
     Unit(UnitState),
     /// A health check was answered: one prober asks for both zones, so that a service is not asked twice.
     Health { target: Target, answer: HealthAnswer, failures: u32, at: Timestamp },
+    /// A container changed its state: its engine tells the runner's courier, and nobody else.
+    Container { label: Label, state: ContainerState },
     /// Configuration, remedies, playbooks or holds changed: ask for the catalog again.
     CatalogChanged,
 }

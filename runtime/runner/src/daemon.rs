@@ -33,8 +33,9 @@ use crate::backend::{Managers, systemd_runs};
 use crate::book::Book;
 use crate::clock;
 use crate::courier::NetCourier;
-use crate::hands::Hands;
-use crate::observer::{Observer, Prober};
+use crate::docker::DockerCourier;
+use crate::hands::{Containers, Hands};
+use crate::observer::{Observer, Prober, Watched};
 use crate::operator_socket::OperatorSocket;
 use crate::parts::Parts;
 use crate::releases::{self, Releases};
@@ -224,6 +225,7 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
     let layout = &settings.layout;
     let mut disabled = Vec::new();
     let (managers, mut hands) = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
+    hands.containers = containers(layout, &rules.host, book.epoch(), &mut disabled);
     let net = courier(layout, &rules.host, book.epoch()).map(Arc::new);
     if rules.host.endpoints.is_empty() {
         disabled.push("http: no [[endpoint]] is listed in runner.toml".to_owned());
@@ -233,7 +235,8 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
     let courier = Arc::new(Courier { net, lost: AtomicBool::new(false) });
     let listeners = Arc::clone(&book);
     let tell = move |event| listeners.events().publish(&event);
-    let observer = Observer::new(rules.host.catalog_targets(), managers.clone(), courier, tell);
+    let observer =
+        Observer::new(rules.host.catalog_targets(), managers.clone(), watched(&rules.host, &hands), courier, tell);
     let undo = UndoStore::open(&layout.runner().join("undo"), theriac_journal::undo::Options::default())?;
     let roots = Roots::default();
     roots.pin(rules.host.directories.iter().map(|directory| &directory.path));
@@ -320,6 +323,30 @@ fn courier(layout: &Layout, host: &HostConfig, epoch: u64) -> Option<NetCourier>
         Some(uids) => courier.run_by(uids.courier_net),
         None => courier,
     })
+}
+
+/// The courier that holds the engine's socket.
+fn containers(
+    layout: &Layout,
+    host: &HostConfig,
+    epoch: u64,
+    disabled: &mut Vec<String>,
+) -> Option<Arc<dyn Containers>> {
+    if !host.needs_courier_docker() {
+        disabled.push("containers: no [[container]] is listed in runner.toml".to_owned());
+        return None;
+    }
+    let courier = DockerCourier::new(&layout.socket(Socket::CourierDocker), epoch);
+    Some(match privileged_uids(host) {
+        Some(uids) => Arc::new(courier.run_by(uids.courier_docker)),
+        None => Arc::new(courier),
+    })
+}
+
+/// The containers that the observer looks at.
+fn watched(host: &HostConfig, hands: &Hands) -> Watched {
+    let selectors = host.containers.iter().map(|entry| (entry.label.clone(), entry.selector.clone()));
+    Watched { hand: hands.containers.clone(), selectors: selectors.collect() }
 }
 
 /// Distinct users can be had only by root.

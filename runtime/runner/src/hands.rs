@@ -2,7 +2,9 @@
 //! protocol. One trait per kind of peer; the daemon's hands speak to couriers, the launcher or systemd, a test's to what it likes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use theriac_model::container::{ContainerId, ContainerRef, ContainerSelector, ContainerState, ContainerVerb};
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::http::{HttpAnswer, HttpRequest};
 use theriac_model::id::Label;
@@ -15,11 +17,17 @@ pub struct Hands {
     pub programs: Option<Arc<dyn Programs>>,
     /// HTTP requests.
     pub http: Option<Arc<dyn Http>>,
+    /// Containers.
+    pub containers: Option<Arc<dyn Containers>>,
 }
 
 impl std::fmt::Debug for Hands {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hands").field("programs", &self.programs.is_some()).field("http", &self.http.is_some()).finish()
+        f.debug_struct("Hands")
+            .field("programs", &self.programs.is_some())
+            .field("http", &self.http.is_some())
+            .field("containers", &self.containers.is_some())
+            .finish()
     }
 }
 
@@ -33,6 +41,21 @@ pub trait Programs: Send + Sync {
 pub trait Http: Send + Sync {
     /// Sends one, within its own timeout.
     fn send(&self, request: &HttpRequest) -> Result<HttpAnswer, HandError>;
+}
+
+/// Looks at containers and starts and stops them.
+pub trait Containers: Send + Sync {
+    /// The one container that answers to this; `Stale` where there is none, `Refused` where there are several.
+    fn find(&self, selector: &ContainerSelector) -> Result<ContainerState, HandError>;
+    /// Changes this very container, and waits at most that long; `Stale` where it is another one, or in another life, by now.
+    fn change(
+        &self,
+        container: &ContainerRef,
+        verb: ContainerVerb,
+        timeout: Duration,
+    ) -> Result<ContainerState, HandError>;
+    /// The last lines of its output, bounded.
+    fn log_tail(&self, id: &ContainerId, lines: u32) -> Result<Vec<String>, HandError>;
 }
 
 /// Why a hand did not do what it was told.

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use theriac_model::catalog::TargetSpec;
+use theriac_model::container::{ContainerSelector, ContainerState};
 use theriac_model::fault::FaultKind;
 use theriac_model::health::{HealthAnswer, HealthCheck};
-use theriac_model::id::UnitName;
+use theriac_model::id::{Label, UnitName};
 use theriac_model::observation::SeriesId;
 use theriac_model::target::Target;
 use theriac_model::time::Timestamp;
@@ -22,6 +23,7 @@ use theriac_protocol::runner::RunnerEvent;
 
 use crate::backend::{Managers, UnitError};
 use crate::clock;
+use crate::hands::Containers;
 
 /// Health threads; each takes every n-th target that has a check.
 const HEALTH_THREADS: usize = 4;
@@ -34,10 +36,26 @@ pub trait Prober: Send + Sync {
     fn check(&self, check: &HealthCheck) -> Option<HealthAnswer>;
 }
 
+/// The listed containers, and whom to ask about them.
+#[derive(Clone, Default)]
+pub struct Watched {
+    /// The courier; `None` where no container is listed.
+    pub hand: Option<Arc<dyn Containers>>,
+    /// How each is found.
+    pub selectors: BTreeMap<Label, ContainerSelector>,
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").field("selectors", &self.selectors).finish_non_exhaustive()
+    }
+}
+
 /// The runner's own eyes.
 pub struct Observer {
     specs: Vec<TargetSpec>,
     units: Managers,
+    containers: Watched,
     prober: Arc<dyn Prober>,
     inner: Mutex<Inner>,
     tell: Box<dyn Fn(RunnerEvent) + Send + Sync>,
@@ -56,15 +74,16 @@ impl std::fmt::Debug for Observer {
 }
 
 impl Observer {
-    /// Nothing is measured yet. `tell` hears of every unit that changes and every health answer.
+    /// Nothing is measured yet. `tell` hears of every unit and container that changes and every health answer.
     pub fn new(
         specs: Vec<TargetSpec>,
         units: Managers,
+        containers: Watched,
         prober: Arc<dyn Prober>,
         tell: impl Fn(RunnerEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let inner = Mutex::new(Inner { sampler: Sampler::new(specs.clone()), facts: Facts::default() });
-        Arc::new(Self { specs, units, prober, inner, tell: Box::new(tell), stop: AtomicBool::new(false) })
+        Arc::new(Self { specs, units, containers, prober, inner, tell: Box::new(tell), stop: AtomicBool::new(false) })
     }
 
     /// Starts the threads; they end when the observer is stopped.
@@ -76,6 +95,10 @@ impl Observer {
             let mine: Vec<TargetSpec> = checked.iter().skip(thread).step_by(HEALTH_THREADS).cloned().collect();
             let me = Arc::clone(self);
             std::thread::Builder::new().name("health".into()).spawn(move || me.check_every(&mine, every))?;
+        }
+        if self.containers.hand.is_some() {
+            let me = Arc::clone(self);
+            std::thread::Builder::new().name("containers".into()).spawn(move || me.look_every(every))?;
         }
         Ok(())
     }
@@ -110,7 +133,8 @@ impl Observer {
         let inner = self.lock();
         let units = inner.facts.units.values().cloned().map(RunnerEvent::Unit);
         let health = inner.facts.health.iter().map(|(target, streak)| health_event(target, streak));
-        units.chain(health).collect()
+        let containers = inner.facts.containers.iter().map(|(label, state)| container_event(label, state));
+        units.chain(health).chain(containers).collect()
     }
 
     /// Unit states as last read.
@@ -155,9 +179,7 @@ impl Observer {
     /// The condition as our own samples already have it. A hung service need not be asked once more, which would take its
     /// whole timeout; where it is not there yet, it is asked.
     fn known_to_be_present(&self, kind: FaultKind, target: &Target) -> Option<Measurement> {
-        if let Target::Unit(name) = target {
-            self.read_unit(name);
-        }
+        self.read(target);
         let inner = self.lock();
         let known = precondition(kind, target, &inner.sampler, &inner.facts, clock::wall());
         known.filter(|measurement| measurement.present == Some(true))
@@ -171,10 +193,33 @@ impl Observer {
     /// Asks unit state and health checks of one target.
     fn refresh(&self, target: &Target) {
         let Some(spec) = self.spec(target) else { return };
-        if let Target::Unit(name) = target {
-            self.read_unit(name);
-        }
+        self.read(target);
         self.check(spec);
+    }
+
+    /// Asks who knows the target's state.
+    fn read(&self, target: &Target) {
+        match target {
+            Target::Unit(name) => self.read_unit(name),
+            Target::Container(label) => self.read_container(label),
+            Target::Mount(_) | Target::Certificate(_) | Target::Pool(_) | Target::Host => {}
+        }
+    }
+
+    /// One that can't be looked at has no state: "unknown" beats "as before".
+    fn read_container(&self, label: &Label) {
+        let Some((hand, selector)) = self.containers.hand.as_ref().zip(self.containers.selectors.get(label)) else {
+            return;
+        };
+        let Ok(state) = hand.find(selector) else {
+            self.lock().facts.containers.remove(label);
+            return;
+        };
+        let before = self.lock().facts.containers.insert(label.clone(), state.clone());
+        let ageless = |state: &ContainerState| ContainerState { since_ms: None, ..state.clone() };
+        if before.as_ref().map(ageless) != Some(ageless(&state)) {
+            (self.tell)(container_event(label, &state));
+        }
     }
 
     fn read_unit(&self, name: &UnitName) {
@@ -235,6 +280,15 @@ impl Observer {
         }
     }
 
+    /// On a thread of their own: an engine that is slow slows down nobody else's measurements.
+    fn look_every(&self, every: Duration) {
+        while !self.stop.load(Ordering::SeqCst) {
+            let began = Instant::now();
+            self.containers.selectors.keys().for_each(|label| self.read_container(label));
+            std::thread::sleep(every.saturating_sub(began.elapsed()));
+        }
+    }
+
     fn check_every(&self, specs: &[TargetSpec], every: Duration) {
         while !self.stop.load(Ordering::SeqCst) {
             let began = Instant::now();
@@ -249,6 +303,10 @@ impl Observer {
         // A panic of another thread left whole samples behind, at worst old ones.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn container_event(label: &Label, state: &ContainerState) -> RunnerEvent {
+    RunnerEvent::Container { label: label.clone(), state: state.clone() }
 }
 
 fn health_event(target: &Target, streak: &HealthStreak) -> RunnerEvent {

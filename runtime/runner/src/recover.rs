@@ -11,7 +11,7 @@ use theriac_probe::group::Groups;
 
 use crate::capability::files::{Archive, PlaceError, state};
 use crate::capability::processes::{facts, mask_of, nice_of, start_of, threads_of};
-use crate::capability::{http, kernel, programs, releases};
+use crate::capability::{containers, http, kernel, programs, releases};
 pub use crate::undo::Intent;
 use crate::undo::{self, identity, place};
 use crate::world::World;
@@ -46,6 +46,7 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
         Effect::Http(effect) => http::observe(effect),
         Effect::Knob(effect) => kernel::observe(intent, effect),
         Effect::Release(effect) => releases::observe(effect),
+        Effect::Container(effect) => containers::observe(world, intent, effect),
     }
 }
 

@@ -36,6 +36,9 @@ pub enum Knob {}
 /// The granted releases of a service.
 #[derive(Debug)]
 pub enum Release {}
+/// A granted container.
+#[derive(Debug)]
+pub enum Container {}
 
 mod generated {
     wasmtime::component::bindgen!({
@@ -55,11 +58,12 @@ mod generated {
             "theriac:remedy/http.endpoint": super::Endpoint,
             "theriac:remedy/kernel.knob": super::Knob,
             "theriac:remedy/releases.release": super::Release,
+            "theriac:remedy/containers.container": super::Container,
         },
     });
 }
 
 pub(crate) use generated::theriac::remedy::{
-    fault, files, http, kernel, log, observe, processes, programs, releases, types, units,
+    containers, fault, files, http, kernel, log, observe, processes, programs, releases, types, units,
 };
 pub(crate) use generated::{Remedy, RemedyPre};

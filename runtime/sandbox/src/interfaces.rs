@@ -32,11 +32,13 @@ pub enum Interface {
     Kernel,
     /// `[grants.releases.LABEL]`.
     Releases,
+    /// `[grants.containers.LABEL]`.
+    Containers,
 }
 
 impl Interface {
     /// Every interface.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Types,
         Self::Fault,
         Self::Log,
@@ -48,6 +50,7 @@ impl Interface {
         Self::Http,
         Self::Kernel,
         Self::Releases,
+        Self::Containers,
     ];
 
     /// Its name within the package.
@@ -64,6 +67,7 @@ impl Interface {
             Self::Http => "http",
             Self::Kernel => "kernel",
             Self::Releases => "releases",
+            Self::Containers => "containers",
         }
     }
 
@@ -84,6 +88,7 @@ impl Interface {
             Self::Http => Some("[grants.http.LABEL]"),
             Self::Kernel => Some("[grants.kernel.LABEL]"),
             Self::Releases => Some("[grants.releases.LABEL]"),
+            Self::Containers => Some("[grants.containers.LABEL]"),
         }
     }
 

@@ -125,6 +125,7 @@ fn words(effect: &Effect) -> String {
         Effect::Http(effect) => format!("{verb} {}", effect.target),
         Effect::Knob(effect) => format!("{verb} {} {}", effect.knob, effect.value),
         Effect::Release(effect) => format!("{verb} {}", effect.to),
+        Effect::Container(effect) => format!("{verb} {}", effect.target),
     }
 }
 

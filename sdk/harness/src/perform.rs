@@ -274,7 +274,8 @@ fn files_of(entries: &[Entry], effects: &BTreeSet<u32>) -> BTreeSet<FileKey> {
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)
-        | Effect::Release(_) => None,
+        | Effect::Release(_)
+        | Effect::Container(_) => None,
     };
     intents.filter(|intent| effects.contains(&intent.index)).filter_map(file).collect()
 }

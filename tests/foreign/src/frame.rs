@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use theriac_protocol::agent::{AgentAnswer, AgentRequest};
 use theriac_protocol::courier::{CourierAnswer, CourierRequest};
+use theriac_protocol::docker::{DockerAnswer, DockerRequest};
 use theriac_protocol::frame::{self, Frame, HEADER_LEN, MAX_PAYLOAD};
 use theriac_protocol::launcher::{LauncherAnswer, LauncherRequest};
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
@@ -26,6 +27,8 @@ pub(crate) fn check(bytes: &[u8]) -> Answer {
         each::<LauncherRequest>(bytes),
         each::<LauncherAnswer>(bytes),
         each::<CourierRequest>(bytes),
+        each::<DockerRequest>(bytes),
+        each::<DockerAnswer>(bytes),
         each::<CourierAnswer>(bytes),
         each::<ToWorker>(bytes),
         each::<FromWorker>(bytes),

@@ -207,6 +207,10 @@ impl Engine {
                     let signals = self.parts.senses.health(now, target, streak);
                     self.signals(now, signals);
                 }
+                RunnerEvent::Container { label, state } => {
+                    let signals = self.parts.senses.told_container(now, label, state);
+                    self.signals(now, signals);
+                }
                 RunnerEvent::CatalogChanged => self.ask_catalog(),
             },
         }

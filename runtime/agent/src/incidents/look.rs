@@ -85,9 +85,10 @@ fn telling(kind: FaultKind, target: &Target) -> Vec<(Target, Metric)> {
         FaultKind::InodeExhaustion => &[Metric::InodesAvailable],
         FaultKind::CpuSaturation => &[Metric::UnitCpuShare, Metric::UnitProcesses],
         FaultKind::MemoryLeak | FaultKind::OomKill => &[Metric::UnitMemory, Metric::UnitOomKills],
-        FaultKind::ServiceCrash | FaultKind::StartLimitHit | FaultKind::BadRelease | FaultKind::ContainerUnhealthy => {
+        FaultKind::ServiceCrash | FaultKind::StartLimitHit | FaultKind::BadRelease => {
             &[Metric::UnitMemory, Metric::UnitOomKills]
         }
+        FaultKind::ContainerUnhealthy => &[Metric::ContainerUp, Metric::ContainerRestarts],
         FaultKind::ServiceUnhealthy => &[Metric::UnitCpuShare, Metric::UnitMemory],
         FaultKind::SwapThrash
         | FaultKind::CertificateExpiry

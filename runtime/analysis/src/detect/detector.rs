@@ -278,8 +278,11 @@ fn fill(template: &str, target: &Target, values: &Values) -> String {
 impl TargetKind {
     pub(super) const fn fits(self, target: &Target) -> bool {
         match (self, target) {
-            (Self::Unit, Target::Unit(_)) | (Self::Mount, Target::Mount(_)) | (Self::Host, Target::Host) => true,
-            (Self::Unit | Self::Mount | Self::Host, _) => false,
+            (Self::Unit, Target::Unit(_))
+            | (Self::Mount, Target::Mount(_))
+            | (Self::Container, Target::Container(_))
+            | (Self::Host, Target::Host) => true,
+            (Self::Unit | Self::Mount | Self::Container | Self::Host, _) => false,
         }
     }
 }

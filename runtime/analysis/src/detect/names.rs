@@ -32,7 +32,7 @@ pub(super) struct Name {
     pub(super) unit: &'static str,
 }
 
-const THRESHOLDS: [(&str, &str); 7] = [
+const THRESHOLDS: [(&str, &str); 8] = [
     ("disk_full", "permille"),
     ("disk_filling", "permille"),
     ("inodes", "permille"),
@@ -40,6 +40,7 @@ const THRESHOLDS: [(&str, &str); 7] = [
     ("cpu_for", "seconds"),
     ("memory", "bytes"),
     ("health_failures", "count"),
+    ("loop_restarts", "count"),
 ];
 
 static NAMES: LazyLock<BTreeMap<&'static str, Name>> = LazyLock::new(|| {
@@ -85,6 +86,7 @@ pub(super) fn thresholds(of: &Thresholds) -> Values {
         Some(of.cpu_for.duration().as_secs_f64()),
         memory,
         Some(f64::from(of.health_failures.max(1))),
+        Some(f64::from(of.loop_restarts.max(1))),
     ];
     let named = THRESHOLDS.into_iter().zip(values);
     named.filter_map(|((name, _), value)| Some((name, Fact::Number(value?)))).collect()

@@ -12,7 +12,8 @@ use super::names::{self, Name};
 use crate::expression::{Expression, ExpressionError};
 
 /// The rules that ship with the daemon.
-const DEFAULTS: [&str; 3] = [
+const DEFAULTS: [&str; 4] = [
+    include_str!("../../../../policies/rules/containers.yaml"),
     include_str!("../../../../policies/rules/disk.yaml"),
     include_str!("../../../../policies/rules/resources.yaml"),
     include_str!("../../../../policies/rules/services.yaml"),
@@ -73,6 +74,7 @@ pub(super) struct Rule {
 pub(super) enum TargetKind {
     Unit,
     Mount,
+    Container,
     Host,
 }
 

@@ -68,6 +68,13 @@ pub fn check_effects(plan: &Plan, grants: &Effective) -> Result<(), Denial> {
                     .ok_or_else(|| none(&planned.effect))?
                     .admits_effect(planned, effect)?;
             }
+            Effect::Container(effect) => {
+                grants
+                    .containers
+                    .get(&effect.label)
+                    .ok_or_else(|| none(&planned.effect))?
+                    .admits_effect(planned, effect)?;
+            }
         }
     }
     Ok(())

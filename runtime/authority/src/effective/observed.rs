@@ -35,6 +35,7 @@ pub struct BoundProbe {
 enum Measured {
     Mount,
     Unit,
+    Container,
     Machine,
 }
 
@@ -51,6 +52,11 @@ const fn measured(metric: Metric) -> Measured {
         | Metric::UnitStartLimit
         | Metric::UnitWillRestart
         | Metric::UnitHealthy => Measured::Unit,
+        Metric::ContainerUp
+        | Metric::ContainerFailed
+        | Metric::ContainerHealthy
+        | Metric::ContainerRestarts
+        | Metric::ContainerRecentRestarts => Measured::Container,
         Metric::HostCpu
         | Metric::HostSteal
         | Metric::HostLoad1
@@ -66,9 +72,11 @@ const fn measured(metric: Metric) -> Measured {
 impl BoundSeries {
     pub(super) fn bind(label: &Label, grant: &SeriesGrant, target: &Target) -> Result<Self, Denial> {
         let target = match (measured(grant.metric), target) {
-            (Measured::Mount, Target::Mount(_)) | (Measured::Unit, Target::Unit(_)) => target.clone(),
+            (Measured::Mount, Target::Mount(_))
+            | (Measured::Unit, Target::Unit(_))
+            | (Measured::Container, Target::Container(_)) => target.clone(),
             (Measured::Machine, _) => Target::Host,
-            (Measured::Mount | Measured::Unit, _) => {
+            (Measured::Mount | Measured::Unit | Measured::Container, _) => {
                 return Err(unbound(Interface::Series, label, DenialCause::Unavailable, "incident.metric"));
             }
         };

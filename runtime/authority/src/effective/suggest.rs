@@ -72,6 +72,7 @@ pub(super) fn new_grant(interface: Interface, label: &Label) -> String {
         Interface::Http => r#"{ origin = "http://127.0.0.1:80", prefix = "/", methods = ["GET"], why = "…" }"#,
         Interface::Kernel => r#"{ knob = "vm.swappiness", verbs = ["get"], why = "…" }"#,
         Interface::Releases => r#"{ unit = { from = "incident" }, verbs = ["current"], why = "…" }"#,
+        Interface::Containers => r#"{ container = { from = "incident" }, verbs = ["inspect"], why = "…" }"#,
     };
     format!("remedy.toml: grants.{}.{label} = {rest}", interface.grant_table())
 }

@@ -47,6 +47,7 @@ pub(crate) fn sentence(grant: GrantKind<'_>) -> String {
         GrantKind::Http(grant) => grant.sentence(),
         GrantKind::Kernel(grant) => grant.sentence(),
         GrantKind::Releases(grant) => grant.sentence(),
+        GrantKind::Containers(grant) => grant.sentence(),
     }
 }
 
@@ -174,5 +175,6 @@ pub(crate) const fn called(interface: Interface) -> &'static str {
         Interface::Http => "HTTP endpoints",
         Interface::Kernel => "numbers of the kernel's",
         Interface::Releases => "releases",
+        Interface::Containers => "containers",
     }
 }

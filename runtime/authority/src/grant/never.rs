@@ -2,6 +2,7 @@
 //!
 //! Each entry is here because a mistake with it takes the machine, the way in, or Theriac's own evidence.
 
+use theriac_model::container::ContainerSelector;
 use theriac_model::id::UnitName;
 use theriac_model::kernel::KnobName;
 use theriac_model::target::MountPath;
@@ -79,6 +80,17 @@ pub(crate) fn unit(name: &UnitName) -> Option<&'static str> {
         return Some("it holds a person's sessions");
     }
     TYPES.iter().any(|kind| name.ends_with(kind)).then_some("a unit of this type takes other things along")
+}
+
+/// Why this container can't be granted by its name; `None` when it can. One that Theriac runs in under another name is known when
+/// it is looked at.
+pub(crate) fn container(selector: &ContainerSelector) -> Option<&'static str> {
+    match selector {
+        ContainerSelector::Name(name) if name.as_str().to_ascii_lowercase().starts_with("theriac") => {
+            Some("it is a part of Theriac: a healer that can stop itself hides its own traces")
+        }
+        ContainerSelector::Name(_) | ContainerSelector::Label(_) => None,
+    }
 }
 
 /// Trees of the kernel's numbers that can be granted; the rest is security, hardware or debugging.
@@ -160,6 +172,8 @@ pub(crate) const FILE_NAMES: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use theriac_model::container::ContainerName;
+
     use super::*;
 
     #[test]
@@ -212,6 +226,13 @@ mod tests {
         {
             assert!(knob(&KnobName::parse(name).unwrap()).is_none(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_container_of_theriacs_is_refused_and_its_neighbours_are_not() {
+        let named = |name| container(&ContainerSelector::Name(ContainerName::parse(name).unwrap()));
+        assert!(named("theriac").is_some() && named("Theriac-runner-1").is_some());
+        assert!(named("api").is_none() && named("my-theriac").is_none());
     }
 
     #[test]

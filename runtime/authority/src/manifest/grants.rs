@@ -11,6 +11,7 @@ use theriac_model::time::Span;
 use theriac_model::unit::Signal;
 use theriac_model::units::Bytes;
 
+pub(crate) mod container;
 mod http;
 pub(crate) mod kernel;
 pub(crate) mod program;
@@ -54,6 +55,7 @@ pub(super) fn parse(field: Field) -> Result<Grants, Mistake> {
             Interface::Http => grants.http = labelled(field, http::parse)?,
             Interface::Kernel => grants.kernel = labelled(field, kernel::parse)?,
             Interface::Releases => grants.releases = labelled(field, release::parse)?,
+            Interface::Containers => grants.containers = labelled(field, container::parse)?,
         }
     }
     if grants.iter().count() > MAX_GRANTS { Err(too_many) } else { Ok(grants) }
@@ -254,17 +256,19 @@ fn units(field: Field) -> Result<UnitsGrant, Mistake> {
     let why = why(&mut table)?;
     let unit = unit_source(&mut table)?;
     let verbs: BTreeSet<UnitsVerb> = verbs(&mut table, UnitsVerb::ALL.iter().map(|verb| verb.as_str()))?;
-    let mut job_timeout = DEFAULT_JOB;
-    if verbs.iter().any(|verb| verb.waits_for_job()) {
-        if let Some(field) = table.optional("job_timeout") {
-            job_timeout = field.span(Span::from_secs(1), MAX_JOB)?;
-        }
-    } else {
-        idle(&mut table, "job_timeout", "the verb `start`, `stop`, `restart` or `reload`")?;
-    }
+    let waits = verbs.iter().any(|verb| verb.waits_for_job());
+    let job_timeout = job_timeout(&mut table, waits, "the verb `start`, `stop`, `restart` or `reload`")?;
     let bounds = property_bounds(&mut table, verbs.contains(&UnitsVerb::SetProperty))?;
     let signals = signals(&mut table, verbs.contains(&UnitsVerb::Kill), "kill")?;
     Ok(UnitsGrant { unit, verbs, job_timeout, bounds, signals, why })
+}
+
+/// How long a job is waited for, where a verb has one.
+fn job_timeout(table: &mut Table, waits: bool, without: &str) -> Result<Span, Mistake> {
+    if !waits {
+        return idle(table, "job_timeout", without).map(|()| DEFAULT_JOB);
+    }
+    table.optional("job_timeout").map_or(Ok(DEFAULT_JOB), |field| field.span(Span::from_secs(1), MAX_JOB))
 }
 
 const PROPERTY_KEYS: [&str; 4] = ["cpu_quota", "cpu_weight", "memory_high", "tasks_max"];

@@ -138,10 +138,17 @@ fn mode(text: &str) -> Result<Mode, String> {
 }
 
 fn serves(verb: &str) -> bool {
-    !verb.starts_with("files.") && !matches!(verb, "units.start" | "units.reset-failed")
+    !verb.starts_with("files.") && !matches!(verb, "units.start" | "units.reset-failed" | "containers.start")
 }
 
 fn repeats(verb: &str) -> bool {
-    let once = ["units.restart", "units.kill", "processes.signal", "files.append", "releases.switch-back"];
+    let once = [
+        "units.restart",
+        "units.kill",
+        "processes.signal",
+        "files.append",
+        "releases.switch-back",
+        "containers.restart",
+    ];
     once.contains(&verb) || verb == "http.POST" || verb == "http.PATCH"
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use theriac_model::catalog::Mode;
 use theriac_model::effect::{Effect, GroupId, UndoClass};
 use theriac_model::fault::FaultKind;
-use theriac_model::id::{RemedyName, UnitName};
+use theriac_model::id::{Label, RemedyName, UnitName};
 use theriac_model::plan::Plan;
 use theriac_model::playbook::Level;
 use theriac_model::target::Target;
@@ -176,6 +176,36 @@ fn computed_risk(plan: &Plan, host: &HostConfig) -> Permille {
     })
 }
 
+/// What serves traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Server<'a> {
+    Unit(&'a UnitName),
+    Container(&'a Label),
+}
+
+impl Server<'_> {
+    fn share(self, host: &HostConfig) -> Option<Permille> {
+        match self {
+            Self::Unit(unit) => host.units.get(unit)?.traffic_share,
+            Self::Container(label) => host.containers.iter().find(|entry| entry.label == *label)?.traffic_share,
+        }
+    }
+}
+
+fn server_of(effect: &Effect) -> Option<Server<'_>> {
+    match effect {
+        Effect::Container(effect) => Some(Server::Container(&effect.target)),
+        Effect::File { .. }
+        | Effect::Unit { .. }
+        | Effect::Group { .. }
+        | Effect::Process { .. }
+        | Effect::Program(_)
+        | Effect::Http(_)
+        | Effect::Knob(_)
+        | Effect::Release(_) => unit_of(effect).map(Server::Unit),
+    }
+}
+
 fn unit_of(effect: &Effect) -> Option<&UnitName> {
     match effect {
         Effect::Unit { unit, .. } => Some(unit),
@@ -184,22 +214,20 @@ fn unit_of(effect: &Effect) -> Option<&UnitName> {
             GroupId::Cgroup(_) | GroupId::User(_) => None,
         },
         Effect::Release(effect) => Some(&effect.unit),
-        Effect::File { .. } | Effect::Program(_) | Effect::Http(_) | Effect::Knob(_) => None,
+        Effect::File { .. } | Effect::Program(_) | Effect::Http(_) | Effect::Knob(_) | Effect::Container(_) => None,
     }
 }
 
 fn share_of(effect: &Effect, host: &HostConfig) -> Option<Permille> {
-    host.units.get(unit_of(effect)?)?.traffic_share
+    server_of(effect)?.share(host)
 }
 
 /// The shares of the different things that may stop serving, added up; unknown where one of them is.
 fn affected_share(plan: &Plan, host: &HostConfig) -> Option<Permille> {
     let affected = plan.effects.iter().map(|planned| &planned.effect).filter(|effect| affects_service(effect));
-    let units: Option<BTreeSet<&UnitName>> = affected.map(unit_of).collect();
-    let total = units?.into_iter().try_fold(0_u64, |total, unit| {
-        let share = host.units.get(unit)?.traffic_share?;
-        Some(total + u64::from(share.get()))
-    })?;
+    let servers: Option<BTreeSet<Server<'_>>> = affected.map(server_of).collect();
+    let total =
+        servers?.into_iter().try_fold(0_u64, |total, server| Some(total + u64::from(server.share(host)?.get())))?;
     Some(Permille::clamped(total))
 }
 
@@ -215,7 +243,7 @@ fn changes_security(effect: &Effect) -> bool {
         Effect::Knob(effect) => {
             ["kernel.", "fs.protected_", "user."].iter().any(|of| effect.knob.as_str().starts_with(of))
         }
-        Effect::Program(_) | Effect::Http(_) => false,
+        Effect::Program(_) | Effect::Http(_) | Effect::Container(_) => false,
     }
 }
 
@@ -232,7 +260,8 @@ fn file_path(effect: &Effect) -> Option<String> {
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)
-        | Effect::Release(_) => None,
+        | Effect::Release(_)
+        | Effect::Container(_) => None,
     }
 }
 

@@ -8,6 +8,7 @@
 //!   how much may go is bounded by the grant (`max_files`, `max_bytes`), and two thousand rotated logs are not two thousand
 //!   dangers. A file of another grant, verb or undo class counts again.
 
+use theriac_model::container::ContainerVerb;
 use theriac_model::effect::{Effect, FileVerb, GroupVerb, UndoClass, UnitVerb};
 use theriac_model::plan::PlannedEffect;
 use theriac_model::unit::{KillWhom, Signal};
@@ -71,6 +72,10 @@ pub(super) const fn affects_service(effect: &Effect) -> bool {
         Effect::Group { .. } | Effect::Process { .. } => true,
         // What a program or a request does is known to those who approved it, and to nobody here.
         Effect::Program(_) | Effect::Http(_) | Effect::Release(_) => true,
+        Effect::Container(effect) => match effect.verb {
+            ContainerVerb::Start => false,
+            ContainerVerb::Stop | ContainerVerb::Restart => true,
+        },
         // Of the whole machine: its row says so.
         Effect::Knob(_) => false,
     }
@@ -108,6 +113,12 @@ const fn row(effect: &Effect) -> [u64; 4] {
         Effect::Knob(_) => [320, 360, 360, 720],
         // Back to a release that worked, and still: what it does to the data it finds, nobody measured.
         Effect::Release(_) => [360, 400, 400, 600],
+        // The same as for a unit: what is in it serves in the same way.
+        Effect::Container(effect) => match effect.verb {
+            ContainerVerb::Start => [40, 50, 50, 80],
+            ContainerVerb::Restart => [150, 180, 180, 200],
+            ContainerVerb::Stop => [300, 350, 350, 400],
+        },
     }
 }
 

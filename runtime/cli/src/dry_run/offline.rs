@@ -32,7 +32,7 @@ use theriac_protocol::worker::WorkerLimits;
 use theriac_runner::backend::Managers;
 use theriac_runner::backend::systemd::Systemd;
 use theriac_runner::clock;
-use theriac_runner::observer::{Observer, Prober};
+use theriac_runner::observer::{Observer, Prober, Watched};
 use theriac_runner::remedies::linkable;
 use theriac_runner::rules::Rules;
 use theriac_runner::session::{Host as _, Session};
@@ -124,7 +124,8 @@ fn world(
     if backends.values().any(|backend| *backend == Backend::Supervised) {
         managers.supervised = Some(Arc::new(Seen(layout.clone())));
     }
-    let observer = Observer::new(host.catalog_targets(), managers.clone(), Arc::new(NoProber), |_event| {});
+    let observer =
+        Observer::new(host.catalog_targets(), managers.clone(), Watched::default(), Arc::new(NoProber), |_event| {});
     let undo = UndoStore::open(&scratch.join("undo"), theriac_journal::undo::Options::default()).or_fail()?;
     let roots = Roots::default();
     roots.pin(host.directories.iter().map(|directory| &directory.path));

@@ -22,6 +22,9 @@ const ASKED: Duration = Duration::from_secs(10);
 /// What lies on a disk and fills up.
 const FILESYSTEMS: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs"];
 
+/// Where engines of containers listen.
+const ENGINES: [&str; 2] = ["/run/docker.sock", "/run/podman/podman.sock"];
+
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Machine {
@@ -31,6 +34,8 @@ pub(super) struct Machine {
     units: BTreeMap<UnitName, BTreeSet<SocketAddrV4>>,
     /// systemd itself named the units: they are services that are there to stay.
     vouched: bool,
+    /// The socket of an engine of containers.
+    engine: Option<&'static str>,
 }
 
 impl Machine {
@@ -48,7 +53,8 @@ impl Machine {
                 units.entry(unit).or_default().extend(addresses(pid, &sockets));
             }
         }
-        Self { mounts: filesystems(&mounts), ..Self::with_units(units, lasting_services()) }
+        let engine = ENGINES.into_iter().find(|path| is_socket(path));
+        Self { mounts: filesystems(&mounts), engine, ..Self::with_units(units, lasting_services()) }
     }
 
     /// The units that systemd names, or those that were found running; never one that nobody can be granted.
@@ -100,6 +106,11 @@ impl Machine {
         if !self.vouched && !self.units.is_empty() {
             notes.push("systemd could not be asked: units are those in whose cgroups something ran".to_owned());
         }
+        if let Some(socket) = self.engine {
+            notes.push(format!(
+                "containers: an engine listens on `{socket}`; list them as [[container]] in runner.toml, name the socket in courier-docker.toml, and let the docker courier run"
+            ));
+        }
         if self.units.is_empty() {
             notes.push(
                 "no units of systemd run here: list services in launcher.toml and as [[service]] in runner.toml"
@@ -108,6 +119,11 @@ impl Machine {
         }
         notes
     }
+}
+
+fn is_socket(path: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
 /// What systemd says; `None` where there is none, or it does not answer.
@@ -257,6 +273,15 @@ mod tests {
         let machine = Machine::with_units(found(), None);
         assert_eq!(machine.units.len(), 2, "without systemd's word, what runs is taken");
         assert!(machine.notes().iter().any(|note| note.starts_with("systemd could not be asked")));
+    }
+
+    #[test]
+    fn an_engine_of_containers_is_named_with_what_to_add() {
+        let with = |engine| Machine { engine, ..Machine::default() }.notes();
+        let named = |notes: Vec<String>| {
+            notes.iter().any(|note| note.contains("`/run/docker.sock`") && note.contains("[[container]]"))
+        };
+        assert!(named(with(ENGINES.first().copied())) && !named(with(None)));
     }
 
     #[test]

@@ -104,7 +104,8 @@ fn lock(layout: &Layout) -> Result<File, Failure> {
 
 /// Nor beside a packaged installation that uses the same directory.
 fn nobody_listens(layout: &Layout) -> Result<(), Failure> {
-    let sockets = [Socket::Launcher, Socket::CourierNet, Socket::Runner, Socket::Operator, Socket::Agent];
+    let sockets =
+        [Socket::Launcher, Socket::CourierNet, Socket::CourierDocker, Socket::Runner, Socket::Operator, Socket::Agent];
     let live = sockets.into_iter().any(|socket| UnixStream::connect(layout.socket(socket)).is_ok());
     if live { Err(running_already(layout)) } else { Ok(()) }
 }
@@ -134,7 +135,9 @@ fn users(host: &HostConfig) -> Result<Option<Uids>, Failure> {
 fn say_who(log: &Log, users: Option<&Uids>) {
     let uid = rustix::process::geteuid().as_raw();
     match users {
-        Some(users) => log.say(&format!("distinct users: agent {}, net courier {}, workers {:?}", users.agent, users.courier_net, users.worker)),
+        Some(users) => log.say(&format!("distinct users: agent {}, net courier {}, docker courier {}, workers {:?}",
+            users.agent, users.courier_net, users.courier_docker, users.worker
+        )),
         None => log.say(&format!(
             "all processes share uid {uid}: there is no wall between agent and runner, a yes has to be signed, and what needs root stays off"
         )),
@@ -172,6 +175,10 @@ fn specs(layout: &Layout, host: &HostConfig, users: Option<&Uids>) -> Result<Vec
         specs.push(
             spec("courier", "theriac-courier", Socket::CourierNet, users.map(|users| users.courier_net)).after("net"),
         );
+    }
+    if host.needs_courier_docker() {
+        let uid = users.map(|users| users.courier_docker);
+        specs.push(spec("docker-courier", "theriac-courier", Socket::CourierDocker, uid).after("docker"));
     }
     let runner = spec("runner", "theriac-runner", Socket::Operator, None);
     specs.push(if users.is_some() { runner.with("--distinct-users") } else { runner });
@@ -296,6 +303,8 @@ mod tests {
         assert_eq!(names(""), ["runner", "agent"]);
         let service = "[[service]]\nname = \"web\"\nhealth = [{ tcp = \"127.0.0.1:1\" }]\n";
         assert_eq!(names(service), ["launcher", "courier", "runner", "agent"]);
+        let container = "[[container]]\nlabel = \"api\"\nname = \"api\"\n";
+        assert_eq!(names(container), ["docker-courier", "runner", "agent"]);
         let program = "[[program]]\npath = \"/bin/true\"\nuser = 998\n";
         let launcher = if systemd_runs() { None } else { Some("launcher") };
         assert_eq!(names(program), launcher.into_iter().chain(["runner", "agent"]).collect::<Vec<_>>());

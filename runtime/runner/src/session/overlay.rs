@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use theriac_model::container::{ContainerSelector, RunState};
 use theriac_model::effect::GroupId;
 use theriac_model::id::UnitName;
 use theriac_model::kernel::KnobName;
@@ -34,6 +35,8 @@ pub(crate) enum Assumption {
     Knob { knob: KnobName, value: i64 },
     /// That release is in use.
     Release { link: MountPath, release: ReleaseName },
+    /// The container is in that state.
+    Container { selector: ContainerSelector, run: RunState },
     /// Nothing that a read would show.
     Nothing,
 }
@@ -49,6 +52,7 @@ pub(crate) struct Overlay {
     processes: BTreeSet<ProcessId>,
     knobs: BTreeMap<KnobName, i64>,
     releases: BTreeMap<MountPath, ReleaseName>,
+    containers: BTreeMap<ContainerSelector, RunState>,
 }
 
 impl Overlay {
@@ -89,6 +93,9 @@ impl Overlay {
             }
             Assumption::Release { link, release } => {
                 self.releases.insert(link, release);
+            }
+            Assumption::Container { selector, run } => {
+                self.containers.insert(selector, run);
             }
             Assumption::Nothing => {}
         }
@@ -140,6 +147,10 @@ impl Overlay {
 
     pub(crate) fn release(&self, link: &MountPath) -> Option<&ReleaseName> {
         self.releases.get(link)
+    }
+
+    pub(crate) fn container(&self, selector: &ContainerSelector) -> Option<RunState> {
+        self.containers.get(selector).copied()
     }
 }
 

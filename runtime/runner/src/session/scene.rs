@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use theriac_authority::effective::Effective;
 use theriac_journal::Durability;
+use theriac_model::container::ContainerSelector;
 use theriac_model::id::{Label, RemedyName, RunId, UnitName};
 use theriac_model::record::Record;
 use theriac_probe::group::Groups;
@@ -12,6 +13,7 @@ use theriac_probe::group::Groups;
 use super::budget::Budget;
 use super::overlay::Overlay;
 use super::table::Table;
+use crate::capability::containers::Acquaintance;
 use crate::capability::files::{Candidate, Identity, OpenFiles, Root};
 use crate::capability::units::Invocation;
 use crate::world::World;
@@ -37,6 +39,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) groups: Groups,
     /// Units this run has looked at with a change in mind.
     pub(crate) invocations: BTreeMap<UnitName, Invocation>,
+    /// Containers this run has looked at with a change in mind.
+    pub(crate) containers: BTreeMap<ContainerSelector, Acquaintance>,
     broken: Option<WriteError>,
 }
 
@@ -56,6 +60,7 @@ impl<'a> Scene<'a> {
             open_files: None,
             groups: Groups::live(),
             invocations: BTreeMap::new(),
+            containers: BTreeMap::new(),
             broken: None,
         }
     }

@@ -24,6 +24,7 @@ pub(crate) enum Held {
     Http(Label),
     Knob(Label),
     Release(Label),
+    Container(Label),
 }
 
 /// The handles that are open.

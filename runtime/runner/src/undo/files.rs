@@ -92,6 +92,8 @@ pub(super) fn take_back(world: &World, intent: &Intent<'_>, after: Option<&Obser
         | Undo::SendHttp { .. }
         | Undo::SetKnob { .. }
         | Undo::SwitchRelease { .. }
+        | Undo::StopContainer { .. }
+        | Undo::StartContainer { .. }
         | Undo::Nothing { .. } => Ok(not_needed("no file")),
     };
     done.unwrap_or_else(|error| match error {
@@ -359,7 +361,8 @@ pub(crate) const fn verb(intent: &Intent<'_>) -> Option<FileVerb> {
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)
-        | Effect::Release(_) => None,
+        | Effect::Release(_)
+        | Effect::Container(_) => None,
     }
 }
 

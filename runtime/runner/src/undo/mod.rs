@@ -144,6 +144,12 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
         Undo::RunProgram { inverse } => capability::programs::take_back(world, inverse),
         Undo::SendHttp { inverse } => capability::http::take_back(world, inverse, after),
         Undo::SetKnob { knob, value } => capability::kernel::take_back(knob, *value, after),
+        Undo::StopContainer { selector, id } => {
+            capability::containers::stop_again(world, (selector, id), after, verdict)
+        }
+        Undo::StartContainer { selector, id } => {
+            capability::containers::start_again(world, (selector, id), intent, after)
+        }
         Undo::SwitchRelease { unit, place, release, invocation } => {
             match capability::releases::take_back(intent, place, release, after) {
                 UndoOutcome::Restored => units::onto_release(world, unit, place, invocation),

@@ -1,5 +1,6 @@
 //! One small real world per test: directories on two real devices, a service manager that is a table, a journal in memory.
 
+mod containers;
 mod files;
 mod hostile;
 mod http;
