@@ -14,6 +14,7 @@ use theriac_model::effect::{Effect, FileId, FileVerb, Observed, UndoClass, UnitV
 use theriac_model::id::{Label, UnitName};
 use theriac_model::plan::PlannedEffect;
 use theriac_model::playbook::Level;
+use theriac_model::remedy::Wasi;
 use theriac_model::target::MountPath;
 use theriac_model::units::Permille;
 
@@ -24,7 +25,7 @@ fn policy(criterion: &mut Criterion) {
     let standing = office.standing(&plan).unwrap();
     let decided = office.authorise(&plan, &standing);
     assert!(decided.warrant.is_some(), "what is measured must be a yes: {}", decided.decision.summary);
-    let setting = Setting { mode: office.host.mode, rung: Level::ONE, in_window: false, host: &office.host };
+    let setting = Setting { mode: office.host.mode, rung: Level::ONE, in_window: false, wasi: Wasi::None, host: &office.host };
     let text = std::fs::read_to_string(place::root().join("plugins/disk-reclaim/remedy.toml")).unwrap();
 
     let mut group = criterion.benchmark_group("policy");

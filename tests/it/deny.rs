@@ -11,18 +11,23 @@ use theriac_model::run::RunState;
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
 use theriac_protocol::runner::RunSummary;
 
-use crate::host::{Host, Service, Setup, playbook, proposal};
+use crate::host::{Host, Service, Setup, guest, playbook, proposal};
 
 /// A service that answers 503, and a canary tree beside what is granted.
-struct Ward {
-    host: Host,
+pub(crate) struct Ward {
+    pub(crate) host: Host,
     canary: std::path::PathBuf,
 }
 
 const CANARY: &str = "nobody was granted this";
 
 impl Ward {
-    fn with(remedies: Vec<&'static str>, rung: &str) -> Self {
+    pub(crate) fn with(remedies: Vec<&'static str>, rung: &str) -> Self {
+        Self::with_files(remedies.into_iter().map(|name| (name, guest(name))).collect(), rung)
+    }
+
+    /// The same with components that no cargo made.
+    pub(crate) fn with_files(remedies: Vec<(&'static str, Vec<u8>)>, rung: &str) -> Self {
         let dir = Host::scratch();
         let granted = dir.path().join("granted");
         fs::create_dir(&granted).unwrap();
@@ -38,7 +43,7 @@ impl Ward {
             format!("\n[[directory]]\npath = \"{}\"\nlabel = \"{label}\"\nverbs = [{verbs}]\n", granted.display())
         };
         let rules = match remedies.first() {
-            Some(&"misguided") => directory("config", "\"replace\""),
+            Some(("misguided", _)) => directory("config", "\"replace\""),
             Some(_) | None => directory(
                 "logs",
                 "\"remove\", \"truncate\", \"archive\", \"replace\", \"append\", \"set-aside\", \"copy-truncate\"",
@@ -48,7 +53,7 @@ impl Ward {
             services: vec![sick.clone()],
             rules,
             playbooks: vec![("test.yaml", playbook("test", "service-unhealthy", "unit:sick", rung))],
-            remedies,
+            files: remedies,
             ..Setup::default()
         };
         let host = Host::start_in(dir, &setup);
@@ -56,7 +61,7 @@ impl Ward {
         Self { host, canary }
     }
 
-    fn try_it(&self, remedy: &str, param: Option<(&str, &str)>) -> RunSummary {
+    pub(crate) fn try_it(&self, remedy: &str, param: Option<(&str, &str)>) -> RunSummary {
         let run = self.host.heal(&Self::proposal(remedy, param));
         self.nothing_else_changed();
         run
@@ -86,7 +91,7 @@ impl Ward {
     }
 }
 
-fn rung(remedy: &str) -> String {
+pub(crate) fn rung(remedy: &str) -> String {
     format!("  - remedy: {remedy}\n    level: 1\n    healed_within: 2s\n    stable_for: 500ms\n")
 }
 

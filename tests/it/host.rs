@@ -44,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) services: Vec<Service>,
     /// Folders below `plugins` and `tests/guests`.
     pub(crate) remedies: Vec<&'static str>,
+    /// Remedies as they are, by name.
+    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
     /// More of runner.toml.
     pub(crate) rules: String,
     /// Playbooks by file name.
@@ -97,7 +99,8 @@ impl Host {
         fs::create_dir_all(layout.config.join("playbooks")).unwrap();
         fs::create_dir_all(layout.state.join("run")).unwrap();
         write_configuration(&layout, setup);
-        sign(&layout, &setup.remedies);
+        let built = setup.remedies.iter().map(|name| (*name, guest(name)));
+        sign(&layout, built.chain(setup.files.clone()));
         let mut host = Self { dir, layout, others: Vec::new(), runner: None };
         if !setup.services.is_empty() {
             let launcher = host.spawn::<&str>("theriac-launcher", &[]);
@@ -434,7 +437,10 @@ pub(crate) fn guest(name: &str) -> Vec<u8> {
         .map(|workspace| root().join(workspace))
         .find(|workspace| workspace.join(name).is_dir());
     let workspace = found.unwrap_or_else(|| panic!("no guest `{name}`"));
-    let component = workspace.join("target/wasm32-wasip2/release").join(format!("{}.wasm", name.replace('-', "_")));
+    // Two manifests of one component: what differs is one line.
+    let component = if name == "sealed" { "wasi" } else { name };
+    let component =
+        workspace.join("target/wasm32-wasip2/release").join(format!("{}.wasm", component.replace('-', "_")));
     let manifest = fs::read_to_string(workspace.join(name).join("remedy.toml")).unwrap();
     package::embed(&fs::read(component).unwrap(), &manifest).unwrap()
 }
@@ -469,15 +475,14 @@ fn write_configuration(layout: &Layout, setup: &Setup) {
 }
 
 /// One throw-away signer who may approve everything.
-fn sign(layout: &Layout, remedies: &[&str]) {
+fn sign(layout: &Layout, remedies: impl Iterator<Item = (&'static str, Vec<u8>)>) {
     let signer = Signer::generate(KeyName::parse("test/signer").unwrap()).unwrap();
     let trust = format!(
         "[[signer]]\nname = \"test/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"releases-observe\", \"releases-change\", \"containers-observe\", \"containers-change\"]\n",
         signer.public()
     );
     fs::write(layout.config.join("trust.toml"), trust).unwrap();
-    for name in remedies {
-        let bytes = guest(name);
+    for (name, bytes) in remedies {
         fs::write(layout.config.join("remedies").join(format!("{name}.wasm")), &bytes).unwrap();
         let note = approve(&bytes, &signer);
         fs::write(layout.config.join("remedies").join(format!("{name}.approval")), note).unwrap();

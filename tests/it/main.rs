@@ -21,6 +21,7 @@ mod packaged;
 mod person;
 mod programs;
 mod releases;
+mod sealed;
 mod supply;
 mod systemd_backend;
 mod terminal;

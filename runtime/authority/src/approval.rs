@@ -227,6 +227,19 @@ mod tests {
     }
 
     #[test]
+    fn a_signer_reads_that_a_wasi_is_linked_and_an_approval_without_that_line_covers_none() {
+        let mut sealed = disk_manifest();
+        sealed.wasi = theriac_model::remedy::Wasi::Sealed;
+        let component = Digest::of(b"component");
+        let approval = Approval::of(&sealed, component, year()).unwrap();
+        let line = "grant wasi: sealed; it prints to the log, its clock and random numbers are the same in each run";
+        assert!(approval.to_string().lines().any(|read| read == line), "{approval}");
+        assert_eq!(approval.covers(&sealed, component), Ok(()));
+        assert!(matches!(approval.covers(&disk_manifest(), component), Err(Mismatch::Grants { .. })));
+        assert!(matches!(self::approval().covers(&sealed, component), Err(Mismatch::Grants { .. })));
+    }
+
+    #[test]
     fn it_reads_back_and_covers_the_remedy_it_was_made_for() {
         let read = Approval::parse(&approval().to_string()).unwrap();
         assert_eq!(read, approval());

@@ -148,8 +148,13 @@ pub fn authorise(request: &Request<'_>) -> Decided {
 /// The facts that policy is asked about, for this request; `theriac policy explain` shows them.
 pub fn facts_of(request: &Request<'_>) -> Facts {
     let mode: Mode = request.host.mode;
-    let setting =
-        Setting { mode, rung: request.rung, in_window: request.situation.window.is_some(), host: request.host };
+    let setting = Setting {
+        mode,
+        rung: request.rung,
+        in_window: request.situation.window.is_some(),
+        wasi: request.approved.manifest().wasi,
+        host: request.host,
+    };
     Facts::of(request.plan, &setting)
 }
 

@@ -10,7 +10,7 @@ use theriac_model::id::Digest;
 use theriac_model::target::Target;
 
 use crate::effective::{self, BoundContainer, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, Effective};
-use crate::grant::{GrantRef, called, sentence};
+use crate::grant::{self, GrantRef, called, sentence};
 use crate::host::HostConfig;
 use crate::manifest::Manifest;
 
@@ -48,6 +48,8 @@ pub struct Inspection {
     pub params: Vec<(String, String)>,
     /// Its grants.
     pub grants: Vec<GrantInspection>,
+    /// What its WASI can do; `None` where it has none.
+    pub wasi: Option<String>,
     /// Its limits.
     pub limits: String,
     /// What the component imports; empty where it was not looked at.
@@ -97,7 +99,7 @@ pub fn inspection(
     host: Option<&HostConfig>,
 ) -> Inspection {
     let here = host.map(|host| bound(manifest, host));
-    let grant = |grant: GrantRef<'_>| GrantInspection {
+    let explained = |grant: GrantRef<'_>| GrantInspection {
         interface: grant.grant.interface().grant_table().to_owned(),
         label: grant.label.to_string(),
         asks: sentence(grant.grant),
@@ -115,7 +117,8 @@ pub fn inspection(
         handles: manifest.handles.iter().map(ToString::to_string).collect(),
         on_ambiguous: manifest.on_ambiguous.to_string(),
         params: manifest.params.iter().map(|(name, spec)| (name.to_string(), spec.to_string())).collect(),
-        grants: manifest.grants.iter().map(grant).collect(),
+        grants: manifest.grants.iter().map(explained).collect(),
+        wasi: grant::wasi(manifest.wasi).map(str::to_owned),
         limits: format!(
             "{} of memory, {} of time, {} host calls, {} handles, {} of log lines",
             limits.memory, limits.time, limits.host_calls, limits.handles, limits.log_bytes
@@ -244,6 +247,9 @@ impl fmt::Display for Inspection {
         }
         for grant in &self.grants {
             write!(f, "{grant}")?;
+        }
+        if let Some(wasi) = &self.wasi {
+            writeln!(f, "  be written in another language: its WASI is {wasi}")?;
         }
         writeln!(f, "  use at most {}", self.limits)?;
         if !self.imports.is_empty() {

@@ -18,7 +18,7 @@ use theriac_model::units::Bytes;
 mod lines;
 pub(crate) mod never;
 pub use lines::lines;
-pub(crate) use lines::{called, sentence};
+pub(crate) use lines::{called, sentence, wasi};
 
 /// Why this unit can't be granted by anybody; `None` when it can.
 pub fn never_unit(name: &UnitName) -> Option<&'static str> {

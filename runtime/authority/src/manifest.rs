@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 use theriac_model::fault::FaultKind;
 use theriac_model::id::{Label, RemedyName};
-use theriac_model::remedy::{ParamSpec, RemedyOffer, RemedyRef};
+use theriac_model::remedy::{ParamSpec, RemedyOffer, RemedyRef, Wasi};
 use theriac_model::time::Span;
 use theriac_model::units::Bytes;
 
@@ -70,6 +70,8 @@ pub struct Manifest {
     pub handles: Vec<FaultKind>,
     /// What happens when a result is unknown.
     pub on_ambiguous: OnAmbiguous,
+    /// Whether it is linked with a WASI, which is then sealed.
+    pub wasi: Wasi,
     /// Its parameters.
     pub params: BTreeMap<Label, ParamSpec>,
     /// What it asks for.
@@ -182,32 +184,29 @@ fn identity(
     limits: Limits,
 ) -> Result<Manifest, Mistake> {
     let mut table = remedy.table(REMEDY_KEYS)?;
-    let manifest = Manifest {
+    Ok(Manifest {
         name: table.required("name", "a name such as `disk-reclaim`")?.parse()?,
         version: table.required("version", "a version such as `1.0.0`")?.parse_with(version)?,
         serial: table.required("serial", "a whole number that grows with each release")?.integer(1, MAX_SERIAL)?,
         summary: table.required("summary", "one line about what it does")?.sentence(160)?,
         handles: fault_kinds(table.required("handles", "a list of fault kinds such as [\"disk-full\"]")?)?,
         on_ambiguous: table.optional("on_ambiguous").map_or(Ok(OnAmbiguous::Ask), |field| field.parse())?,
+        wasi: table.optional("wasi").map_or(Ok(Wasi::None), |field| sealed(&field))?,
         params,
         grants,
         limits,
-    };
-    match table.optional("wasi") {
-        Some(field) => Err(refuse_wasi(&field)),
-        None => Ok(manifest),
-    }
+    })
 }
 
-/// `wasi = "sealed"` is for components of other languages' toolchains. Nothing in this version links a sealed WASI, and a key
-/// that nothing enforces is refused.
-fn refuse_wasi(field: &Field) -> Mistake {
+/// `wasi = "sealed"` is for components of other languages' tools, which import WASI whether they use it or not. There is no
+/// word for a WASI that is not sealed.
+fn sealed(field: &Field) -> Result<Wasi, Mistake> {
     match field.text() {
-        Ok("sealed") => field.mistake(
-            "this version links no WASI, not even a sealed one",
-            "build the remedy with the SDK for Rust, which needs none, and leave the line out",
-        ),
-        Ok(_) | Err(_) => field.mistake("the only word here is \"sealed\"", "leave the line out: remedies get no WASI"),
+        Ok("sealed") => Ok(Wasi::Sealed),
+        Ok(_) | Err(_) => {
+            let instead = "write that for a component of another language's tools; without the line a remedy gets no WASI";
+            Err(field.mistake("the only word here is \"sealed\"", instead))
+        }
     }
 }
 

@@ -11,13 +11,14 @@ use theriac_model::id::IncidentId;
 use theriac_model::plan::Plan;
 use theriac_model::playbook::Level;
 use theriac_model::record::Decision;
+use theriac_model::remedy::Wasi;
 use theriac_model::time::GuardTime;
 use theriac_runner::rules::Rules;
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, OrFail as _};
-use crate::{incident, plan};
+use crate::{incident, plan, remedy};
 
 /// A plan has at most a few hundred effects.
 const MAX_PLAN: u64 = 4 << 20;
@@ -130,10 +131,12 @@ fn explain(context: &Context, plan: &Plan, decided: Option<&Decision>) -> Result
         playbook.rungs.get(usize::try_from(*rung).ok()?).map(|rung| rung.level)
     });
     let situation = Situation::at(&rules.host, GuardTime(0), theriac_runner::clock::wall(), None);
+    let wasi = wasi_of(context, plan);
     let setting = Setting {
         mode: rules.host.mode,
         rung: level.unwrap_or(Level::ONE),
         in_window: situation.window.is_some(),
+        wasi: wasi.unwrap_or_default(),
         host: &rules.host,
     };
     let facts = Facts::of(plan, &setting);
@@ -146,6 +149,20 @@ fn explain(context: &Context, plan: &Plan, decided: Option<&Decision>) -> Result
         }
         let _infallible =
             write!(text, "the policies in `{}` say now\n{}", context.layout.config.display(), explained.explanation);
+        if wasi.is_none() {
+            text.push_str("its remedy is not among this host's: it was taken as one without WASI\n");
+        }
         text
+    })
+}
+
+/// Whether the plan's remedy is linked with a WASI, which its manifest says and a plan does not; `None` where that very file
+/// is not here.
+fn wasi_of(context: &Context, plan: &Plan) -> Option<Wasi> {
+    let files = std::fs::read_dir(context.layout.config.join("remedies")).ok()?;
+    let remedies = files.filter_map(Result::ok).map(|entry| entry.path());
+    remedies.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")).find_map(|path| {
+        let package = remedy::package(&path).ok()?;
+        (package.digest == plan.remedy.component).then_some(package.manifest.wasi)
     })
 }

@@ -28,6 +28,44 @@ impl fmt::Display for RemedyRef {
     }
 }
 
+/// Whether a remedy is linked with WASI, which components of other languages' tools import whether they use it or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wasi {
+    /// None, which is what a remedy of the SDK for Rust needs.
+    #[default]
+    None,
+    /// One with nothing in it: every call is answered with nothing, with a no, or with what is the same in each run.
+    Sealed,
+}
+
+impl Wasi {
+    /// The line of the manifest that asks for the sealed one.
+    pub const LINE: &str = "wasi = \"sealed\"";
+
+    /// The packages of preview 2 that can be sealed. Others are no language's runtime: whoever imports them wants something.
+    const SEALABLE: [&str; 7] = [
+        "wasi:cli/",
+        "wasi:clocks/",
+        "wasi:filesystem/",
+        "wasi:http/",
+        "wasi:io/",
+        "wasi:random/",
+        "wasi:sockets/",
+    ];
+
+    /// Whether this import of a component is linked.
+    pub fn covers(self, import: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Sealed => {
+                let preview_2 = import.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2."));
+                preview_2 && Self::SEALABLE.iter().any(|package| import.starts_with(package))
+            }
+        }
+    }
+}
+
 /// A parameter's value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

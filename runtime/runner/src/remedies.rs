@@ -13,7 +13,7 @@ use theriac_authority::package::{self, PackageError};
 use theriac_authority::trust::{Approved, Candidate, Moment, Refusal, TrustStore};
 use theriac_model::call::Interface;
 use theriac_model::id::RemedyName;
-use theriac_model::remedy::{RemedyOffer, RemedyRef};
+use theriac_model::remedy::{RemedyOffer, RemedyRef, Wasi};
 use theriac_protocol::worker::MAX_COMPONENT;
 
 use crate::worker::cache::Cache;
@@ -178,12 +178,19 @@ impl Loader<'_> {
 /// The imports that are linked: all of them, each covered by a grant; or the one that is not.
 pub fn linkable(manifest: &Manifest, imports: &[String]) -> Result<Vec<String>, LoadError> {
     for import in imports {
+        if manifest.wasi.covers(import) {
+            continue;
+        }
         let help = match opened_by(import) {
             Some(interfaces) if covered(&interfaces, manifest) => continue,
             Some(interfaces) => {
                 let tables = interfaces.iter().map(|opens| format!("[grants.{}.LABEL]", opens.grant_table()));
                 format!("no grant covers it; {} would", tables.collect::<Vec<_>>().join(" or "))
             }
+            None if Wasi::Sealed.covers(import) => format!(
+                "no grant covers WASI; a component of another language's tools needs `{}` in `[remedy]`, and reaches nothing by it",
+                Wasi::LINE
+            ),
             None => "no grant can cover it: a remedy imports only theriac:remedy".to_owned(),
         };
         return Err(LoadError::Import { import: import.clone(), help });

@@ -30,6 +30,12 @@ pub(crate) enum Stop {
     Log { allowed: u32 },
     #[error("the runner's reply does not fit the call")]
     WrongReply,
+    #[error("it ended itself with `exit`, and said that it {}", if *well { "went well" } else { "failed" })]
+    Exit { well: bool },
+    #[error("it called `{function}`, and its WASI is sealed: there is nothing that could be answered")]
+    Sealed { function: String },
+    #[error("it asked for more than {} of random numbers at once", Bytes(*allowed))]
+    Noise { allowed: u64 },
     #[error(transparent)]
     Port(#[from] PortError),
 }
@@ -60,7 +66,9 @@ pub(crate) fn translate(error: wasmtime::Error, state: &State, limits: WorkerLim
         Ok(stop @ (Stop::Handles { .. } | Stop::HostCalls { .. } | Stop::Log { .. })) => {
             (EndReason::Budget, stop.to_string())
         }
-        Ok(stop @ Stop::WrongReply) => (EndReason::Trap, stop.to_string()),
+        Ok(stop @ (Stop::WrongReply | Stop::Exit { .. } | Stop::Sealed { .. } | Stop::Noise { .. })) => {
+            (EndReason::Trap, stop.to_string())
+        }
         Err(error) => of_wasmtime(&error, state, limits),
     };
     Broken::Ended(Ending { reason, sentence })

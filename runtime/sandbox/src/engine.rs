@@ -1,4 +1,4 @@
-//! The one configuration of wasmtime: Cranelift, and only what Rust guests need.
+//! The one configuration of wasmtime: Cranelift, and only what guests need.
 //!
 //! Time is bounded by epochs, not by fuel: fuel costs a tenth of the speed and bounds nothing that the deadline and the plan
 //! do not bound already. A remedy has no clock and no random numbers, so its effects are a function of its inputs without it.
@@ -20,15 +20,21 @@ const CHECK_VERSION: u32 = 1;
 #[error("the engine can't be configured: {0}")]
 pub struct EngineError(wasmtime::Error);
 
-/// What rustc 1.95 writes for `wasm32-wasip2`. All other proposals are refused at load and are code that can't be reached.
+/// What rustc 1.95 writes for `wasm32-wasip2`, and the two that other languages' linkers need. All other proposals are refused
+/// at load and are code that can't be reached.
 const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIGN_EXTENSION)
     .union(WasmFeatures::FLOATS)
     .union(WasmFeatures::MULTI_VALUE)
     .union(WasmFeatures::BULK_MEMORY)
-    // LLVM writes the table's index of `call_indirect` in five bytes; the reference types that this came with stay off.
+    // LLVM writes the table's index of `call_indirect` in five bytes.
     .union(WasmFeatures::CALL_INDIRECT_OVERLONG)
+    // Libraries that are linked into one component (an interpreter, its C library) share a table beside their own. References
+    // to anything but functions are the pseudo-feature GC_TYPES, which stays off.
+    .union(WasmFeatures::REFERENCE_TYPES)
+    // And find their places by adding to what the loader gives them.
+    .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::COMPONENT_MODEL);
 
 /// Makes the engine.
@@ -106,7 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn proposals_that_rust_guests_do_not_use_are_refused() {
+    fn what_other_languages_linkers_write_compiles() {
+        module("(global i32 (i32.add (i32.const 1) (i32.const 2)))").unwrap();
+        module("(table 1 funcref) (table 1 funcref) (func (drop (table.get 1 (i32.const 0))))").unwrap();
+    }
+
+    #[test]
+    fn proposals_that_guests_do_not_use_are_refused() {
         for text in [
             "(memory i64 1)",
             "(memory 1) (memory 1)",
@@ -116,7 +128,8 @@ mod tests {
             "(type (struct (field i32)))",
             "(tag)",
             "(func (return_call 0))",
-            "(global i32 (i32.add (i32.const 1) (i32.const 2)))",
+            "(table 1 externref)",
+            "(global i32 (i32.div_s (i32.const 1) (i32.const 2)))",
             "(memory 1 (pagesize 1))",
         ] {
             assert!(module(text).is_err(), "{text}");

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::compile::Artefact;
 use crate::ending::{Broken, Ending, translate};
 use crate::host::{self, State};
-use crate::interfaces::{ImportError, Interface, shown};
+use crate::interfaces::{Import, ImportError, Interface, shown};
 use crate::limits::HOSTCALL_BYTES;
 use crate::port::{Port, PortError};
 
@@ -71,7 +71,7 @@ pub enum Outcome {
 }
 
 impl Guest {
-    /// Links and type-checks; runs nothing of the guest's. `granted` has the names of the interfaces that grants cover.
+    /// Links and type-checks; runs nothing of the guest's. `granted` has the names of the imports that the manifest covers.
     pub fn load(
         engine: &Engine,
         artefact: &Artefact,
@@ -88,8 +88,15 @@ impl Guest {
             if matches!(item.ty, ComponentItem::Type(_)) {
                 continue;
             }
-            let interface = Interface::of_granted_import(name, granted)?;
-            link(&mut linker, interface).map_err(|error| LoadError::ImportTypes { problem: problem(&error) })?;
+            let linked = match (Import::granted(name, granted)?, &item.ty) {
+                (Import::Contract(interface), _) => link(&mut linker, interface),
+                (Import::Wasi, ComponentItem::ComponentInstance(wanted)) => {
+                    host::wasi::seal(&mut linker, engine, name, wanted)
+                }
+                // The structural check let nothing else through.
+                (Import::Wasi, _) => Err(wasmtime::Error::msg("it is no interface")),
+            };
+            linked.map_err(|error| LoadError::ImportTypes { problem: problem(&error) })?;
         }
         let pre =
             linker.instantiate_pre(&component).map_err(|error| LoadError::ImportTypes { problem: problem(&error) })?;
@@ -110,7 +117,10 @@ impl Guest {
             Ok(if context.data().is_late() { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
         });
         let answer = self.enter(&mut store, export, &host::input(fault));
+        // What it printed last, without a line's end, often says why it ended.
+        let printed = store.data_mut().print_rest();
         clock.disarm();
+        let answer = answer.and_then(|outcome| printed.map(|()| outcome));
         match answer {
             Ok(outcome) => Ok(outcome),
             Err(error) => match translate(error, store.data(), self.limits) {

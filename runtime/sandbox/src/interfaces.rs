@@ -1,7 +1,10 @@
 //! Which imports a remedy may have, and what is said about the others.
 //!
 //! The table is closed: an import that is not in it is refused by name, in a sentence that says which grant would cover it
-//! or that none does.
+//! or that none does. WASI is no interface of ours; whether a sealed one is linked is the manifest's to say, and what is in it
+//! is `host::wasi`'s.
+
+use theriac_model::remedy::Wasi;
 
 /// The version of the contract in `wit/`.
 pub const CONTRACT: &str = "0.1.0";
@@ -92,19 +95,40 @@ impl Interface {
         }
     }
 
-    /// Finds the interface that an import names.
-    pub fn of_import(import: &str) -> Result<Self, ImportError> {
-        Self::ALL.into_iter().find(|interface| interface.name() == import).ok_or_else(|| ImportError::of(import))
+}
+
+/// What an import is linked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Import {
+    /// An interface of ours.
+    Contract(Interface),
+    /// The sealed WASI.
+    Wasi,
+}
+
+impl Import {
+    /// Finds what an import names, granted or not.
+    pub fn parse(import: &str) -> Result<Self, ImportError> {
+        match Interface::ALL.into_iter().find(|interface| interface.name() == import) {
+            Some(interface) => Ok(Self::Contract(interface)),
+            None if Wasi::Sealed.covers(import) => Ok(Self::Wasi),
+            None => Err(ImportError::of(import)),
+        }
     }
 
-    /// The same for an import that must also be covered: `granted` has the names of the interfaces that the grants link.
-    pub fn of_granted_import(import: &str, granted: &[String]) -> Result<Self, ImportError> {
-        let interface = Self::of_import(import)?;
-        match interface.grant() {
-            Some(grant) if !granted.iter().any(|name| name == import) => {
-                Err(ImportError::NotGranted { import: shown(import), grant })
-            }
-            Some(_) | None => Ok(interface),
+    /// The same for an import that must also be covered: `granted` has the names that the manifest links, as the runner read
+    /// it.
+    pub fn granted(import: &str, granted: &[String]) -> Result<Self, ImportError> {
+        let found = Self::parse(import)?;
+        if granted.iter().any(|name| name == import) {
+            return Ok(found);
+        }
+        match found {
+            Self::Wasi => Err(ImportError::of(import)),
+            Self::Contract(interface) => match interface.grant() {
+                Some(grant) => Err(ImportError::NotGranted { import: shown(import), grant }),
+                None => Ok(found),
+            },
         }
     }
 }
@@ -118,9 +142,15 @@ pub enum ImportError {
     /// Ours, of another version.
     #[error("it imports `{import}`, and this Theriac speaks version {CONTRACT}: build it with the SDK of this version")]
     Version { import: String },
-    /// WASI.
-    #[error("it imports `{import}`, and no grant covers WASI: {instead}")]
+    /// WASI, which its manifest does not ask for.
+    #[error(
+        "it imports `{import}`, and no grant covers WASI: {instead}; a component of another language's tools needs `{}` in its manifest, and reaches nothing by it",
+        Wasi::LINE
+    )]
     Wasi { import: String, instead: &'static str },
+    /// WASI that nobody seals.
+    #[error("it imports `{import}`, and no grant covers that: a sealed WASI is of preview 2 and has what a language's runtime asks for, no more")]
+    Unsealable { import: String },
     /// Anything else.
     #[error("it imports `{import}`, and no grant covers that: a remedy imports interfaces of `theriac:remedy` only")]
     Unknown { import: String },
@@ -146,10 +176,9 @@ impl ImportError {
             }
         }
         match INSTEAD_OF_WASI.iter().find(|(prefix, _)| import.starts_with(prefix)) {
-            Some((_, instead)) => Self::Wasi { import: shown(import), instead },
-            None if import.starts_with("wasi:") => {
-                Self::Wasi { import: shown(import), instead: "build it with the Theriac SDK, which needs none" }
-            }
+            Some((_, instead)) if Wasi::Sealed.covers(import) => Self::Wasi { import: shown(import), instead },
+            Some(_) => Self::Unsealable { import: shown(import) },
+            None if import.starts_with("wasi:") => Self::Unsealable { import: shown(import) },
             None => Self::Unknown { import: shown(import) },
         }
     }
@@ -170,8 +199,9 @@ mod tests {
 
     fn check(import: &str, granted: &[&str], expected: Expect) {
         let granted: Vec<String> = granted.iter().map(|name| (*name).to_owned()).collect();
-        match Interface::of_granted_import(import, &granted) {
-            Ok(interface) => expected.assert_eq(interface.short()),
+        match Import::granted(import, &granted) {
+            Ok(Import::Contract(interface)) => expected.assert_eq(interface.short()),
+            Ok(Import::Wasi) => expected.assert_eq("the sealed WASI"),
             Err(error) => expected.assert_eq(&error.to_string()),
         }
     }
@@ -192,7 +222,7 @@ mod tests {
     #[test]
     fn types_fault_and_log_need_no_grant() {
         for interface in [Interface::Types, Interface::Fault, Interface::Log] {
-            assert_eq!(Interface::of_granted_import(&interface.name(), &[]), Ok(interface));
+            assert_eq!(Import::granted(&interface.name(), &[]), Ok(Import::Contract(interface)));
         }
     }
 
@@ -202,21 +232,33 @@ mod tests {
             "wasi:filesystem/preopens@0.2.6",
             &[],
             expect![
-                "it imports `wasi:filesystem/preopens@0.2.6`, and no grant covers WASI: files are reached through `theriac:remedy/files` and `[grants.files.LABEL]`"
+                "it imports `wasi:filesystem/preopens@0.2.6`, and no grant covers WASI: files are reached through `theriac:remedy/files` and `[grants.files.LABEL]`; a component of another language's tools needs `wasi = \"sealed\"` in its manifest, and reaches nothing by it"
             ],
         );
         check(
             "wasi:sockets/tcp@0.2.6",
-            &["wasi:sockets/tcp@0.2.6"],
-            expect!["it imports `wasi:sockets/tcp@0.2.6`, and no grant covers WASI: a remedy has no network"],
-        );
-        check(
-            "wasi:nn/graph@0.2.0",
-            &[],
+            &["wasi:sockets/udp@0.2.6"],
             expect![
-                "it imports `wasi:nn/graph@0.2.0`, and no grant covers WASI: build it with the Theriac SDK, which needs none"
+                "it imports `wasi:sockets/tcp@0.2.6`, and no grant covers WASI: a remedy has no network; a component of another language's tools needs `wasi = \"sealed\"` in its manifest, and reaches nothing by it"
             ],
         );
+    }
+
+    #[test]
+    fn a_wasi_that_the_manifest_asks_for_is_the_sealed_one() {
+        for import in ["wasi:filesystem/preopens@0.2.6", "wasi:sockets/tcp@0.2.12", "wasi:cli/exit@0.2.0"] {
+            check(import, &[import], expect!["the sealed WASI"]);
+        }
+    }
+
+    #[test]
+    fn a_wasi_that_nobody_seals_is_refused_even_when_it_is_asked_for() {
+        for import in ["wasi:nn/graph@0.2.0", "wasi:cli/exit@0.3.0", "wasi:cli/exit", "wasi:keyvalue/store@0.2.0"] {
+            assert_eq!(
+                Import::granted(import, &[import.to_owned()]),
+                Err(ImportError::Unsealable { import: import.to_owned() })
+            );
+        }
     }
 
     #[test]

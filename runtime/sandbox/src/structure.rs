@@ -10,12 +10,12 @@ use std::ops::Range;
 use theriac_protocol::worker::{EndReason, MAX_COMPONENT};
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, Parser, Payload, TypeBounds};
 
-use crate::interfaces::{ImportError, Interface, shown};
+use crate::interfaces::{Import, ImportError, shown};
 
 /// What the check learned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Structure {
-    /// The component's imports, in its order; all are interfaces of the contract.
+    /// The component's imports, in its order; all are interfaces of the contract or of a WASI that can be sealed.
     pub imports: Vec<String>,
 }
 
@@ -166,6 +166,10 @@ struct Survey<'a> {
     nesting: Vec<Encoding>,
     imports: Vec<String>,
     exports: Vec<String>,
+    /// It imports WASI: the runner refuses it unless its manifest asks for the sealed one.
+    wasi: bool,
+    /// The first export that a remedy does not have.
+    extra: Option<String>,
 }
 
 impl Survey<'_> {
@@ -260,7 +264,7 @@ impl Survey<'_> {
     fn import(&mut self, name: &str, ty: ComponentTypeRef) -> Result<(), StructureError> {
         let kind = match ty {
             ComponentTypeRef::Instance(_) => {
-                Interface::of_import(name)?;
+                self.wasi |= Import::parse(name)? == Import::Wasi;
                 self.imports.push(name.to_owned());
                 return self.add(Counted::Instances, 1);
             }
@@ -276,14 +280,20 @@ impl Survey<'_> {
     }
 
     fn export(&mut self, name: &str, kind: ComponentExternalKind) -> Result<(), StructureError> {
-        if kind != ComponentExternalKind::Func || !EXPORTS.contains(&name) {
-            return Err(StructureError::Extra { export: shown(name) });
+        if kind == ComponentExternalKind::Func && EXPORTS.contains(&name) {
+            self.exports.push(name.to_owned());
+        } else {
+            self.extra.get_or_insert_with(|| shown(name));
         }
-        self.exports.push(name.to_owned());
         self.add(Counted::Instances, 1)
     }
 
+    /// Other languages' tools leave exports of their own behind (what set their runtime up), which nobody calls. The SDK's do
+    /// not, so one there is a mistake.
     fn finish(self) -> Result<Structure, StructureError> {
+        if let Some(export) = self.extra.filter(|_| !self.wasi) {
+            return Err(StructureError::Extra { export });
+        }
         for export in EXPORTS {
             if !self.exports.iter().any(|name| name == export) {
                 return Err(StructureError::Lacks { export });

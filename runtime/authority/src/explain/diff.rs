@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::kind;
-use crate::grant::sentence;
+use crate::grant::{self, sentence};
 use crate::manifest::Manifest;
 
 /// What differs between two manifests.
@@ -71,6 +71,7 @@ fn facts(manifest: &Manifest) -> BTreeMap<String, String> {
     for (name, spec) in &manifest.params {
         facts.insert(format!("parameter `{name}`"), spec.to_string());
     }
+    facts.extend(grant::wasi(manifest.wasi).map(|sentence| ("WASI".to_owned(), sentence.to_owned())));
     facts.insert("an unknown result".to_owned(), manifest.on_ambiguous.to_string());
     let limits = &manifest.limits;
     facts.insert("limit `memory`".to_owned(), limits.memory.to_string());

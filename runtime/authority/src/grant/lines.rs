@@ -6,6 +6,7 @@
 use std::fmt::Display;
 
 use theriac_model::call::Interface;
+use theriac_model::remedy::Wasi;
 use theriac_model::units::Bytes;
 
 use super::{
@@ -23,6 +24,7 @@ pub fn lines(manifest: &Manifest) -> Vec<String> {
     let ambiguous = manifest.on_ambiguous.as_str();
     let mut lines = vec![format!("grant faults: {}; on an unknown result {ambiguous}", list(&manifest.handles))];
     lines.extend(manifest.grants.iter().map(grant));
+    lines.extend(wasi(manifest.wasi).map(|sentence| format!("grant wasi: {sentence}")));
     let limits = &manifest.limits;
     lines.push(format!(
         "grant limits: {} memory, {} time, {} host calls, {} handles, {} of log",
@@ -33,6 +35,14 @@ pub fn lines(manifest: &Manifest) -> Vec<String> {
         exact(limits.log_bytes)
     ));
     lines
+}
+
+/// What is linked beside the grants; nothing where there is no WASI.
+pub(crate) const fn wasi(wasi: Wasi) -> Option<&'static str> {
+    match wasi {
+        Wasi::None => None,
+        Wasi::Sealed => Some("sealed; it prints to the log, its clock and random numbers are the same in each run"),
+    }
 }
 
 /// What one grant permits, in one sentence.

@@ -243,19 +243,20 @@ fn a_key_that_would_change_nothing_is_refused() {
 }
 
 #[test]
-fn wasi_is_refused_with_a_sentence() {
-    check(
-        "serial",
-        "wasi = \"sealed\"\nserial",
-        &expect![
-            "line 4: `remedy.wasi`: this version links no WASI, not even a sealed one; build the remedy with the SDK for Rust, which needs none, and leave the line out"
-        ],
-    );
+fn a_wasi_is_sealed_or_not_there() {
+    check("serial", "wasi = \"sealed\"\nserial", &expect!["accepted"]);
     check(
         "serial",
         "wasi = \"full\"\nserial",
         &expect![[
-            r#"line 4: `remedy.wasi`: the only word here is "sealed"; leave the line out: remedies get no WASI"#
+            r#"line 4: `remedy.wasi`: the only word here is "sealed"; write that for a component of another language's tools; without the line a remedy gets no WASI"#
+        ]],
+    );
+    check(
+        "serial",
+        "wasi = true\nserial",
+        &expect![[
+            r#"line 4: `remedy.wasi`: the only word here is "sealed"; write that for a component of another language's tools; without the line a remedy gets no WASI"#
         ]],
     );
 }

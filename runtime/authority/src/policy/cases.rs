@@ -91,6 +91,7 @@ const KEYS: &[&str] = &[
     "in_window",
     "database_schema",
     "security_configuration",
+    "sealed_wasi",
     "expect",
 ];
 
@@ -120,6 +121,7 @@ fn case(field: Field) -> Result<Case, Mistake> {
             in_window: flag(&mut table, "in_window")?,
             database_schema: flag(&mut table, "database_schema")?,
             security_configuration: flag(&mut table, "security_configuration")?,
+            sealed_wasi: flag(&mut table, "sealed_wasi")?,
         },
         non_idempotent: verbs.iter().filter(|verb| repeats(verb)).cloned().collect(),
         verbs,

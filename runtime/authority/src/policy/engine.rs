@@ -255,6 +255,7 @@ fn context(facts: &Facts, unnamed: &[String]) -> Vec<(&'static str, RestrictedEx
         ("in_window", flag(traits.in_window)),
         ("database_schema", flag(traits.database_schema)),
         ("security_configuration", flag(traits.security_configuration)),
+        ("sealed_wasi", flag(traits.sealed_wasi)),
     ];
     if let Some(share) = facts.traffic_share {
         context.push(("traffic_share", RestrictedExpression::new_long(i64::from(share.get()))));

@@ -1,5 +1,5 @@
-//! What is so about a plan, as far as policy asks about it. Everything is computed from the effects and root's
-//! configuration; nothing a remedy or a model claims is read.
+//! What is so about a plan, as far as policy asks about it. Everything is computed from the effects, root's configuration and
+//! the approved manifest; nothing a remedy or a model claims is read.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,6 +10,7 @@ use theriac_model::fault::FaultKind;
 use theriac_model::id::{Label, RemedyName, UnitName};
 use theriac_model::plan::Plan;
 use theriac_model::playbook::Level;
+use theriac_model::remedy::Wasi;
 use theriac_model::target::Target;
 use theriac_model::units::Permille;
 
@@ -78,6 +79,8 @@ pub struct Setting<'a> {
     pub rung: Level,
     /// A maintenance window or silence covers the target.
     pub in_window: bool,
+    /// Whether the plan's remedy is linked with a WASI, by its manifest.
+    pub wasi: Wasi,
     /// Root's configuration.
     pub host: &'a HostConfig,
 }
@@ -123,6 +126,8 @@ pub struct Traits {
     pub database_schema: bool,
     /// Who may log in, what may run.
     pub security_configuration: bool,
+    /// The remedy is of another language's tools, and linked with a sealed WASI.
+    pub sealed_wasi: bool,
 }
 
 impl Facts {
@@ -149,6 +154,7 @@ impl Facts {
                 in_window: setting.in_window,
                 database_schema: effects().any(changes_database),
                 security_configuration: effects().any(changes_security),
+                sealed_wasi: setting.wasi == Wasi::Sealed,
             },
             verbs: effects().map(word).collect(),
             non_idempotent: effects().filter(|effect| !effect.is_idempotent()).map(word).collect(),

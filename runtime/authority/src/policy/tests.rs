@@ -4,7 +4,7 @@ use theriac_model::effect::{Effect, FileId, FileVerb, Observed, UndoClass, UnitV
 use theriac_model::fault::FaultKind;
 use theriac_model::id::{Digest, IncidentId, Label, RemedyName, UnitName};
 use theriac_model::plan::{Plan, PlannedEffect};
-use theriac_model::remedy::{Params, RemedyRef};
+use theriac_model::remedy::{Params, RemedyRef, Wasi};
 use theriac_model::target::MountPath;
 use theriac_model::unit::{ActiveState, KillWhom, Signal};
 
@@ -78,7 +78,7 @@ fn host(share: &str) -> HostConfig {
 }
 
 fn facts_of(effects: Vec<PlannedEffect>, host: &HostConfig) -> Facts {
-    Facts::of(&plan(effects), &Setting { mode: Mode::Relaxed, rung: Level::ONE, in_window: false, host })
+    Facts::of(&plan(effects), &Setting { mode: Mode::Relaxed, rung: Level::ONE, in_window: false, wasi: Wasi::None, host })
 }
 
 #[test]
@@ -88,6 +88,22 @@ fn the_shipped_cases_are_decided_as_they_say() {
         let decision = policies.decide(&case.facts);
         assert_eq!(word(decision.action), case.expect, "{}: {}", case.name, decision.summary);
     }
+}
+
+#[test]
+fn an_operator_can_forbid_remedies_with_a_sealed_wasi_and_only_those() {
+    let text = r#"@id("no-wasi") @why("no interpreters here") forbid (principal, action, resource)
+        when { context.sealed_wasi };"#;
+    let policies = with(text).unwrap();
+    let of = |wasi| {
+        let setting = Setting { mode: Mode::Relaxed, rung: Level::ONE, in_window: false, wasi, host: &host("") };
+        let start = UnitVerb::Start;
+        policies.decide(&Facts::of(&plan(vec![planned(unit(start), compensated())]), &setting))
+    };
+    let refused = of(Wasi::Sealed);
+    assert_eq!((refused.action, refused.rules.as_slice()), (Action::Refuse, ["no-wasi".to_owned()].as_slice()));
+    assert!(refused.summary.contains("no interpreters here"), "{}", refused.summary);
+    assert_eq!(of(Wasi::None).action, Action::Run);
 }
 
 #[test]
@@ -283,19 +299,22 @@ prop_compose! {
         rung in 1_u8..=3,
         risk in prop_oneof![0_u16..=1000, prop::sample::select(vec![300, 301, 700, 701])],
         share in prop::option::of(prop_oneof![0_u16..=1000, prop::sample::select(vec![500, 501])]),
-        flags in prop::array::uniform6(prop::bool::weighted(0.2)),
+        flags in prop::array::uniform7(prop::bool::weighted(0.2)),
         verbs in prop::collection::btree_set(
             prop::sample::select(vec!["units.restart", "units.kill", "processes.signal", "files.append"]), 0..3),
     ) -> Facts {
         let risk = Permille::new(risk).unwrap();
-        let [affects_service, irreversible, reproducible, in_window, database_schema, security_configuration] = flags;
+        let [affects_service, irreversible, reproducible, in_window, database_schema, security_configuration, sealed_wasi] =
+            flags;
         let verbs: std::collections::BTreeSet<String> = verbs.into_iter().map(str::to_owned).collect();
         Facts {
             mode, kind, risk,
             target: target.parse().unwrap(),
             level: level(Level::new(rung).unwrap(), risk),
             traffic_share: share.map(|share| Permille::new(share).unwrap()),
-            traits: Traits { affects_service, irreversible, reproducible, in_window, database_schema, security_configuration },
+            traits: Traits {
+                affects_service, irreversible, reproducible, in_window, database_schema, security_configuration, sealed_wasi,
+            },
             non_idempotent: verbs.clone(),
             verbs,
             ..facts()

@@ -90,7 +90,8 @@ pub(super) fn dry_run(
         effects,
         report,
     };
-    let setting = Setting { mode: rules.host.mode, rung: Level::ONE, in_window: false, host: &rules.host };
+    let wasi = manifest.wasi;
+    let setting = Setting { mode: rules.host.mode, rung: Level::ONE, in_window: false, wasi, host: &rules.host };
     let decision = rules.policies.decide(&Facts::of(&plan, &setting));
     Ok((plan, decision, memory.sentences()))
 }

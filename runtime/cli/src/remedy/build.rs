@@ -1,4 +1,4 @@
-//! `theriac remedy build`: cargo makes the component, and the manifest is put into it.
+//! `theriac remedy build`: cargo makes the component, or another language's tools made it, and the manifest is put into it.
 //!
 //! The import list is held against the grants at once: what the runner would refuse at load is refused here, where the author
 //! still has the source open.
@@ -27,6 +27,9 @@ pub struct Build {
     /// The remedy's directory
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
+    /// The component, where another language's tools made it; without it, cargo builds the directory
+    #[arg(long, value_name = "FILE", requires = "out")]
+    component: Option<PathBuf>,
     /// Where the built remedy goes; without it, `dist/NAME.wasm` in cargo's target directory
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -47,7 +50,7 @@ pub(super) struct Built {
 
 impl Build {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let built = build(&self.dir, self.out, self.quiet)?;
+        let built = build(&self.dir, self.component, self.out, self.quiet)?;
         if self.quiet && !context.json {
             return Ok(Exit::Ok);
         }
@@ -64,15 +67,20 @@ impl Build {
 }
 
 /// Builds the remedy of that directory.
-pub(super) fn build(dir: &Path, out: Option<PathBuf>, quiet: bool) -> Result<Built, Failure> {
+pub(super) fn build(
+    dir: &Path,
+    component: Option<PathBuf>,
+    out: Option<PathBuf>,
+    quiet: bool,
+) -> Result<Built, Failure> {
     let dir = fs::canonicalize(dir).or_fail_at(format!("opening `{}`", dir.display()))?;
     let manifest = dir.join("remedy.toml");
     let text = fs::read_to_string(&manifest).map_err(|error| {
         Failure::failed(format!("`{}` can't be read: {error}", manifest.display()))
             .hint("a remedy is a directory with Cargo.toml and remedy.toml; `theriac remedy new` writes one")
     })?;
-    let artefact = cargo(&dir, quiet)?;
-    let component = fs::read(&artefact).or_fail_at("reading what cargo built")?;
+    let artefact = component.map_or_else(|| cargo(&dir, quiet), Ok)?;
+    let component = fs::read(&artefact).or_fail_at(format!("reading `{}`", artefact.display()))?;
     let bytes = package::embed(&component, &text).or_fail_at(format!("`{}`", manifest.display()))?;
     let package = package::open(bytes).or_fail()?;
     let imports = linkable(&package.manifest, &read::imports(&package)?).or_refuse()?;

@@ -18,6 +18,8 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
+pub(crate) use read::package;
+
 /// What can be done with remedies.
 #[derive(Debug, Subcommand)]
 pub enum Command {

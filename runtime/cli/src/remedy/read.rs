@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, OrFail as _, chain};
 
 /// Opens a remedy without trusting it: nothing of it is run.
-pub(super) fn package(path: &Path) -> Result<Package, Failure> {
+pub(crate) fn package(path: &Path) -> Result<Package, Failure> {
     let bytes = bytes(path).or_fail_at(format!("reading `{}`", path.display()))?;
     package::open(bytes).map_err(|error| Failure::not_verified(format!("`{}`: {}", path.display(), chain(&error))))
 }

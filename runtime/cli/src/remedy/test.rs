@@ -23,7 +23,7 @@ pub struct Test {
 
 impl Test {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let built = build::build(&self.dir, None, true)?;
+        let built = build::build(&self.dir, None, None, true)?;
         let programs = Programs::beside_this_one().or_fail()?;
         let summary =
             theriac_harness::test(&programs, &built.file, &self.dir.join("scenarios"), &self.only).or_fail()?;

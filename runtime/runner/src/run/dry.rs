@@ -40,6 +40,7 @@ pub(crate) fn dry_run(parts: &Parts, proposal: &Proposal) -> Result<(Plan, Decis
         mode: rules.host.mode,
         rung: Level::ONE,
         in_window: Parts::situation(&rules, parts.book.now()).window.is_some(),
+        wasi: loaded.approved.manifest().wasi,
         host: &rules.host,
     };
     let decision = rules.policies.decide(&Facts::of(&plan, &setting));

@@ -9,7 +9,7 @@ use crate::ending::Stop;
 use crate::limits::PANIC_CHARS;
 
 impl State {
-    fn line(&mut self, severity: Severity, mut text: String) -> wasmtime::Result<()> {
+    pub(super) fn line(&mut self, severity: Severity, mut text: String) -> wasmtime::Result<()> {
         let allowed = self.limits.log_bytes;
         let left = usize::try_from(allowed.saturating_sub(self.log_bytes)).unwrap_or(usize::MAX);
         let over = text.len() > left;

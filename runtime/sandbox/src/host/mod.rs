@@ -14,6 +14,7 @@ mod processes;
 mod programs;
 mod releases;
 mod units;
+pub(crate) mod wasi;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub(crate) struct State {
     log_bytes: u32,
     /// Names of entries and processes, which came with their handles.
     names: BTreeMap<u32, String>,
+    /// Of a sealed WASI.
+    sealed: wasi::Sealed,
 }
 
 /// A call's answer: what it asked for, or the runner's no. An error ends the guest.
@@ -82,6 +85,7 @@ impl State {
             handles: 0,
             log_bytes: 0,
             names: BTreeMap::new(),
+            sealed: wasi::Sealed::default(),
         }
     }
 

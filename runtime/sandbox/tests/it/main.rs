@@ -14,4 +14,5 @@ mod guest;
 mod limits;
 mod malformed;
 mod runner;
+mod sealed;
 mod walls;
