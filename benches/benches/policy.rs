@@ -25,7 +25,8 @@ fn policy(criterion: &mut Criterion) {
     let standing = office.standing(&plan).unwrap();
     let decided = office.authorise(&plan, &standing);
     assert!(decided.warrant.is_some(), "what is measured must be a yes: {}", decided.decision.summary);
-    let setting = Setting { mode: office.host.mode, rung: Level::ONE, in_window: false, wasi: Wasi::None, host: &office.host };
+    let setting =
+        Setting { mode: office.host.mode, rung: Level::ONE, in_window: false, wasi: Wasi::None, host: &office.host };
     let text = std::fs::read_to_string(place::root().join("plugins/disk-reclaim/remedy.toml")).unwrap();
 
     let mut group = criterion.benchmark_group("policy");

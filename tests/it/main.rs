@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and so do its helpers; what is not possible here is said on standard output"
 )]
 
+mod authors;
 mod containers;
 mod crash;
 mod deny;

@@ -204,7 +204,8 @@ fn sealed(field: &Field) -> Result<Wasi, Mistake> {
     match field.text() {
         Ok("sealed") => Ok(Wasi::Sealed),
         Ok(_) | Err(_) => {
-            let instead = "write that for a component of another language's tools; without the line a remedy gets no WASI";
+            let instead =
+                "write that for a component of another language's tools; without the line a remedy gets no WASI";
             Err(field.mistake("the only word here is \"sealed\"", instead))
         }
     }

@@ -1,7 +1,7 @@
 //! `theriac dry-run`: what would a remedy do? By name, the running runner plans it; by file, signed or not, it is planned in
 //! this process, under the caller's own uid and with the caller's own rights.
 
-mod offline;
+pub(crate) mod offline;
 mod seen;
 
 use std::path::{Path, PathBuf};
@@ -66,7 +66,13 @@ impl DryRun {
                 ask(context, OperatorRequest::DryRun { kind: self.fault, target: self.target, remedy, params })?
             }
         };
-        context.show(&outcome, |outcome| {
+        outcome.show(context)
+    }
+}
+
+impl Outcome {
+    fn show(&self, context: &Context) -> Result<Exit, Failure> {
+        context.show(self, |outcome| {
             let mut text = format!("{}\n  {}", plan::describe(&outcome.plan), plan::decision(&outcome.decision));
             if !outcome.notes.is_empty() {
                 text.push_str("\n  during the dry run\n");
@@ -76,6 +82,14 @@ impl DryRun {
             text
         })
     }
+}
+
+/// Shows a plan that was made by rules which are not the configuration's.
+pub(crate) fn show_plan(
+    context: &Context,
+    (plan, decision, notes): (Plan, Decision, Vec<String>),
+) -> Result<Exit, Failure> {
+    Outcome { hash: plan.hash().to_string(), plan, decision, notes }.show(context)
 }
 
 fn ask(context: &Context, request: OperatorRequest) -> Result<Outcome, Failure> {
@@ -91,7 +105,7 @@ fn file(remedy: &str) -> Option<PathBuf> {
 }
 
 /// `keep_days=7`, `thorough=true`, `how=fast`: the manifest then says whether it fits.
-fn param(text: &str) -> Result<(Label, ParamValue), String> {
+pub(crate) fn param(text: &str) -> Result<(Label, ParamValue), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{}` is not NAME=VALUE", outside(text)))?;
     let name = Label::parse(name).map_err(|error| error.to_string())?;
     let value = match (value.parse::<i64>(), value) {

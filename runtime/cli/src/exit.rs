@@ -11,7 +11,7 @@ pub enum Exit {
     Failed,
     /// The command line is wrong, or a question could not be asked because there is no terminal.
     Usage,
-    /// A rule, a signature or a person said no.
+    /// A rule, a signature or a person said no; or a new version of a remedy asks for more.
     Refused,
     /// The process that would answer is not running, or does not let this user in.
     NotRunning,
@@ -42,7 +42,9 @@ impl Exit {
             Self::Ok => "done",
             Self::Failed => "failed: a file, a process or the system; the sentence on stderr says which",
             Self::Usage => "wrong arguments, or a question that needs a terminal or --yes",
-            Self::Refused => "refused by a rule, a signature, the trust store or a person",
+            Self::Refused => {
+                "refused by a rule, a signature, the trust store or a person; of `remedy diff`: its rights grew"
+            }
             Self::NotRunning => "the runner or the agent is not running, or does not let this user in",
             Self::NotVerified => "verified and found wrong: the ledger, a remedy, a scenario, the machine",
         }

@@ -44,15 +44,8 @@ impl Wasi {
     pub const LINE: &str = "wasi = \"sealed\"";
 
     /// The packages of preview 2 that can be sealed. Others are no language's runtime: whoever imports them wants something.
-    const SEALABLE: [&str; 7] = [
-        "wasi:cli/",
-        "wasi:clocks/",
-        "wasi:filesystem/",
-        "wasi:http/",
-        "wasi:io/",
-        "wasi:random/",
-        "wasi:sockets/",
-    ];
+    const SEALABLE: [&str; 7] =
+        ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
     /// Whether this import of a component is linked.
     pub fn covers(self, import: &str) -> bool {

@@ -94,7 +94,6 @@ impl Interface {
             Self::Containers => Some("[grants.containers.LABEL]"),
         }
     }
-
 }
 
 /// What an import is linked with.
@@ -149,7 +148,9 @@ pub enum ImportError {
     )]
     Wasi { import: String, instead: &'static str },
     /// WASI that nobody seals.
-    #[error("it imports `{import}`, and no grant covers that: a sealed WASI is of preview 2 and has what a language's runtime asks for, no more")]
+    #[error(
+        "it imports `{import}`, and no grant covers that: a sealed WASI is of preview 2 and has what a language's runtime asks for, no more"
+    )]
     Unsealable { import: String },
     /// Anything else.
     #[error("it imports `{import}`, and no grant covers that: a remedy imports interfaces of `theriac:remedy` only")]

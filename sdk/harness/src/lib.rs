@@ -4,14 +4,19 @@
 //! namespace, and only a process with one thread can enter one as an ordinary user. Nothing is faked but the fault's
 //! input and the clock that ages are counted from. `plugins/SCENARIOS.md` says what a scenario is.
 
+mod bench;
 mod compare;
 mod error;
+mod learn;
 mod licence;
+mod load;
 mod namespace;
 mod notes;
 mod perform;
 mod programs;
+mod recording;
 mod releases;
+mod replay;
 mod scenario;
 mod service;
 mod snapshot;
@@ -20,8 +25,12 @@ mod summary;
 
 pub mod stand_in;
 
+pub use bench::{Figures, Time, bench};
 pub use error::ScenarioError;
-pub use perform::play;
-pub use programs::{Programs, test};
+pub use learn::{Learned, Lesson, learn};
+pub use perform::{play, record};
+pub use programs::{Programs, learn_in_scenario, record_in_scenario, test, workers};
+pub use recording::{Ended, Exchange, Recording};
+pub use replay::{Difference, Replay, replays};
 pub use scenario::Scenario;
 pub use summary::{Outcome, Summary, Verdict};

@@ -19,13 +19,12 @@ use theriac_model::playbook::Level;
 use theriac_model::record::{Action, Entry, Proposal, Record};
 use theriac_model::run::{RunEvent, RunState};
 use theriac_model::target::Target;
-use theriac_model::time::{GuardTime, Timestamp, millis};
-use theriac_protocol::worker::WorkerLimits;
+use theriac_model::time::{GuardTime, Timestamp};
 use theriac_runner::clock;
-use theriac_runner::remedies::linkable;
-use theriac_runner::worker::{Artefact, Compiled, Worker, WorkerConfig};
+use theriac_runner::worker::{Worker, WorkerConfig};
 
 use crate::error::ScenarioError;
+use crate::load::Loaded;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -33,8 +32,7 @@ const HOUR_MS: u64 = 3_600_000;
 #[derive(Debug)]
 pub(crate) struct Licence {
     pub(crate) approved: Approved,
-    artefact: Artefact,
-    workers: WorkerConfig,
+    loaded: Loaded,
     policies: Policies,
 }
 
@@ -48,34 +46,14 @@ pub(crate) struct Leave {
 impl Licence {
     pub(crate) fn new(package: &Package, workers: WorkerConfig) -> Result<Self, ScenarioError> {
         let approved = approve(package)?;
-        let doing = "compiling the remedy";
-        let worker = Worker::start(&workers, 0).map_err(ScenarioError::part(doing))?;
-        let mut artefact = match worker.compile(&package.bytes).map_err(ScenarioError::part(doing))? {
-            Compiled::Artefact(artefact) => artefact,
-            Compiled::Refused { sentence, .. } => return Err(ScenarioError::Part { doing, why: sentence }),
-        };
-        artefact.imports =
-            linkable(approved.manifest(), &artefact.imports).map_err(ScenarioError::part("loading the remedy"))?;
+        let loaded = Loaded::new(package, workers)?;
         let policies = Policies::new(&[]).map_err(ScenarioError::part("reading the built-in policies"))?;
-        Ok(Self { approved, artefact, workers, policies })
+        Ok(Self { approved, loaded, policies })
     }
 
     /// A fresh worker with the remedy in it.
     pub(crate) fn worker(&self) -> Result<Worker, ScenarioError> {
-        let doing = "starting the remedy";
-        let limits = self.approved.manifest().limits;
-        let limits = WorkerLimits {
-            memory: limits.memory.0,
-            time_ms: millis(limits.time.duration()),
-            host_calls: limits.host_calls,
-            handles: limits.handles,
-            log_bytes: u32::try_from(limits.log_bytes.0).unwrap_or(u32::MAX),
-        };
-        let mut worker = Worker::start(&self.workers, 0).map_err(ScenarioError::part(doing))?;
-        match worker.load(&self.artefact, limits, self.artefact.imports.clone()).map_err(ScenarioError::part(doing))? {
-            None => Ok(worker),
-            Some(ended) => Err(ScenarioError::Part { doing, why: format!("{ended:?}") }),
-        }
+        self.loaded.worker()
     }
 
     /// Leave for a dry run.

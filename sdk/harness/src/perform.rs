@@ -14,10 +14,9 @@ use theriac_model::record::{Entry, Proposal};
 use theriac_model::remedy::{Params, resolve_params};
 use theriac_model::time::{GuardTime, Timestamp, millis};
 use theriac_model::verdict::Verdict as Verification;
-use theriac_protocol::process::{Identity, may_become};
 use theriac_runner::session::{Host as _, LiveEnd, Session};
 use theriac_runner::undo::{self, Intent};
-use theriac_runner::worker::{Ending, WorkerConfig};
+use theriac_runner::worker::Ending;
 
 use crate::compare::{problems, said};
 use crate::error::{ScenarioError, chain};
@@ -25,6 +24,7 @@ use crate::licence::Licence;
 use crate::namespace;
 use crate::notes::BreakOff;
 use crate::programs::{Programs, name};
+use crate::recording::{Exchange, Recording};
 use crate::scenario::Scenario;
 use crate::snapshot::FileKey;
 use crate::stage::{Props, Stage};
@@ -58,8 +58,7 @@ fn played(
     let bytes = std::fs::read(remedy).map_err(ScenarioError::io(format!("reading `{}`", remedy.display())))?;
     let package = package::open(bytes).map_err(ScenarioError::part("opening the remedy"))?;
     let no_mounts = namespace::enter().err().map(|error| format!("a filesystem of its own: {error}"));
-    let workers = WorkerConfig { program: programs.path("theriac-worker"), identities: identities() };
-    let licence = Licence::new(&package, workers)?;
+    let licence = Licence::new(&package, programs.workers())?;
     let props = Props { programs, scenario: &scenario, manifest: &package.manifest, no_mounts: no_mounts.as_deref() };
     let play = Play { props, licence: &licence };
     let (effects, mut problems) = play.as_written(outcome)?;
@@ -74,11 +73,28 @@ fn played(
     Ok((worlds, problems))
 }
 
-/// Where this process is root, workers need a user to become: one that nothing else runs as.
-fn identities() -> Vec<Identity> {
-    /// Within the range that systemd hands out to services for as long as they run, so that no person has it.
-    const WORKER: u32 = 65_432;
-    if may_become(WORKER) { vec![Identity { uid: WORKER, gid: WORKER }] } else { Vec::new() }
+/// A dry run in the scenario's world, as a recording. This process must have one thread, and is in a mount namespace of its own
+/// afterwards.
+pub fn record(programs: &Programs, remedy: &Path, file: &Path) -> Result<Recording, ScenarioError> {
+    let scenario = Scenario::read(file)?;
+    let bytes = std::fs::read(remedy).map_err(ScenarioError::io(format!("reading `{}`", remedy.display())))?;
+    let package = package::open(bytes).map_err(ScenarioError::part("opening the remedy"))?;
+    let no_mounts = namespace::enter().err().map(|error| format!("a filesystem of its own: {error}"));
+    let licence = Licence::new(&package, programs.workers())?;
+    let props = Props { programs, scenario: &scenario, manifest: &package.manifest, no_mounts: no_mounts.as_deref() };
+    let play = Play { props, licence: &licence };
+    let stage = Stage::set(props, None)?;
+    let Rehearsal { input, ending, effects, exchanges } = play.rehearse(&stage, &run_id(1)?, &play.params()?)?;
+    Ok(Recording::new(package.reference(), input, exchanges, effects, ending))
+}
+
+/// One dry run, with everything that was said in it.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    pub(crate) input: FaultInput,
+    pub(crate) ending: Ending,
+    pub(crate) effects: Vec<PlannedEffect>,
+    pub(crate) exchanges: Vec<Exchange>,
 }
 
 /// One dry run, and one live run where that gave a plan.
@@ -118,9 +134,9 @@ impl Performance {
     }
 }
 
-struct Play<'a> {
-    props: Props<'a>,
-    licence: &'a Licence,
+pub(crate) struct Play<'a> {
+    pub(crate) props: Props<'a>,
+    pub(crate) licence: &'a Licence,
 }
 
 impl Play<'_> {
@@ -169,16 +185,28 @@ impl Play<'_> {
         Ok(found.into_iter().map(|what| format!("{when}: {what}")).collect())
     }
 
+    /// A dry run.
+    pub(crate) fn rehearse(&self, stage: &Stage, run: &RunId, params: &Params) -> Result<Rehearsal, ScenarioError> {
+        let remedy = self.licence.approved.remedy();
+        let permit = self.licence.permit(&stage.host, self.props.scenario.fault, &stage.target)?;
+        let mut session = Session::record(&stage.world, &permit, run.clone(), remedy.name.clone());
+        let time = self.props.manifest.limits.time.duration();
+        let (worker, input) = (self.licence.worker()?, self.input(stage, params));
+        let mut exchanges = Vec::new();
+        let ending = worker.call(Export::Remediate, input.clone(), time, |call| {
+            let reply = session.answer(call.clone());
+            exchanges.push(Exchange { call, reply: reply.clone() });
+            reply
+        });
+        Ok(Rehearsal { input, ending, effects: session.finish().effects, exchanges })
+    }
+
     fn perform(&self, stage: &Stage, number: u32) -> Result<Performance, ScenarioError> {
         let (run, params) = (run_id(number)?, self.params()?);
         let remedy = self.licence.approved.remedy();
         let kind = self.props.scenario.fault;
-        let permit = self.licence.permit(&stage.host, kind, &stage.target)?;
-        let mut session = Session::record(&stage.world, &permit, run.clone(), remedy.name.clone());
         let time = self.props.manifest.limits.time.duration();
-        let worker = self.licence.worker()?;
-        let dry = worker.call(Export::Remediate, self.input(stage, &params), time, |call| session.answer(call));
-        let plan = session.finish().effects;
+        let Rehearsal { ending: dry, effects: plan, .. } = self.rehearse(stage, &run, &params)?;
         if !matches!(dry, Ending::Remediated(Report::Treated(_))) || plan.is_empty() {
             return Ok(Performance { dry, plan, live: None, asks: None });
         }
@@ -211,7 +239,7 @@ impl Play<'_> {
         Ok(Performance { dry, plan, live: Some(Live { ending, end, check }), asks: leave.asks })
     }
 
-    fn params(&self) -> Result<Params, ScenarioError> {
+    pub(crate) fn params(&self) -> Result<Params, ScenarioError> {
         resolve_params(&self.props.manifest.params, &self.props.scenario.params())
             .map_err(ScenarioError::part("giving the remedy its parameters"))
     }
@@ -245,7 +273,7 @@ impl Play<'_> {
     }
 }
 
-fn run_id(number: u32) -> Result<RunId, ScenarioError> {
+pub(crate) fn run_id(number: u32) -> Result<RunId, ScenarioError> {
     RunId::parse(&format!("r-{number}")).map_err(ScenarioError::part("naming the run"))
 }
 

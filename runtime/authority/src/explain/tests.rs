@@ -115,6 +115,7 @@ fn diff_says_what_is_asked_for_in_addition() {
         ~ units `target`: status, start, stop of the incident's unit; jobs at most 90s
           before: status, start, restart of the incident's unit; jobs at most 90s
         - files `logs`: tail in the operator's directory of this label matching *.log
+        its rights grew
     "#]]
     .assert_eq(&diff(&old, &new).to_string());
     expect![[r#"
@@ -124,4 +125,40 @@ fn diff_says_what_is_asked_for_in_addition() {
         it asks for nothing else
     "#]]
     .assert_eq(&diff(&old, &old).to_string());
+}
+
+#[test]
+fn rights_grow_by_what_is_more_and_not_by_what_is_less() {
+    let old = Manifest::parse(MANIFEST).unwrap();
+    let grew = |change: &dyn Fn(&mut Manifest)| {
+        let mut new = old.clone();
+        change(&mut new);
+        assert_ne!(new, old, "something changed");
+        diff(&old, &new).grew
+    };
+    use crate::manifest::OnAmbiguous;
+    use theriac_model::remedy::Wasi;
+
+    assert!(grew(&|new| new.wasi = Wasi::Sealed));
+    assert!(grew(&|new| new.limits.host_calls += 1));
+    assert!(!grew(&|new| new.limits.host_calls -= 1));
+    assert!(!grew(&|new| new.version = "9.9.9".into()));
+    assert!(!grew(&|new| drop(new.grants.files.pop_first())));
+    assert!(!grew(&|new| new.params.clear()));
+    let units = |change: &dyn Fn(&mut crate::grant::UnitsGrant)| {
+        grew(&|new| new.grants.units.values_mut().for_each(|grant| change(grant)))
+    };
+    assert!(units(&|grant| drop(grant.verbs.insert(crate::grant::UnitsVerb::Stop))));
+    assert!(!units(&|grant| drop(grant.verbs.pop_last())));
+    assert!(units(&|grant| grant.bounds.tasks_max = Some((1, 2))));
+    let files = |change: &dyn Fn(&mut crate::grant::FilesGrant)| {
+        grew(&|new| new.grants.files.values_mut().for_each(|grant| change(grant)))
+    };
+    assert!(files(&|grant| grant.matching.push("*.txt".into())));
+    assert!(!files(&|grant| grant.except.push("secret.log".into())));
+    assert!(files(&|grant| drop(grant.verbs.insert(crate::grant::FilesVerb::Remove))));
+
+    let asking = Manifest { on_ambiguous: OnAmbiguous::Ask, ..old.clone() };
+    let looking = Manifest { on_ambiguous: OnAmbiguous::Observe, ..old.clone() };
+    assert!(diff(&asking, &looking).grew && !diff(&looking, &asking).grew);
 }

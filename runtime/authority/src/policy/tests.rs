@@ -78,7 +78,10 @@ fn host(share: &str) -> HostConfig {
 }
 
 fn facts_of(effects: Vec<PlannedEffect>, host: &HostConfig) -> Facts {
-    Facts::of(&plan(effects), &Setting { mode: Mode::Relaxed, rung: Level::ONE, in_window: false, wasi: Wasi::None, host })
+    Facts::of(
+        &plan(effects),
+        &Setting { mode: Mode::Relaxed, rung: Level::ONE, in_window: false, wasi: Wasi::None, host },
+    )
 }
 
 #[test]

@@ -12,6 +12,7 @@ use theriac_authority::effective;
 use theriac_authority::host::HostConfig;
 use theriac_authority::package::{self, MAX_PACKAGE, Package};
 use theriac_authority::policy::{Facts, Setting};
+use theriac_harness::{Ended, Exchange, Recording};
 use theriac_journal::Durability;
 use theriac_journal::undo::UndoStore;
 use theriac_model::call::{Export, FaultInput, Report};
@@ -19,7 +20,7 @@ use theriac_model::fault::{FaultKind, Severity};
 use theriac_model::health::{HealthAnswer, HealthCheck};
 use theriac_model::id::{IncidentId, RunId};
 use theriac_model::observation::SeriesId;
-use theriac_model::plan::{Plan, PlannedEffect};
+use theriac_model::plan::Plan;
 use theriac_model::playbook::Level;
 use theriac_model::record::{Decision, Entry, Record};
 use theriac_model::remedy::{Params, resolve_params};
@@ -36,7 +37,7 @@ use theriac_runner::observer::{Observer, Prober, Watched};
 use theriac_runner::remedies::linkable;
 use theriac_runner::rules::Rules;
 use theriac_runner::session::{Host as _, Session};
-use theriac_runner::worker::{Artefact, Compiled, Ending, Worker, WorkerConfig};
+use theriac_runner::worker::{Artefact, Compiled, Worker, WorkerConfig};
 use theriac_runner::world::{CheckError, Roots, Senses, World};
 use theriac_runner::writer::{WriteError, Writer};
 
@@ -51,10 +52,20 @@ const SAMPLES: Duration = Duration::from_millis(250);
 const MEASURE: Duration = Duration::from_secs(1);
 
 /// What is to be planned.
-pub(super) struct Question {
-    pub(super) kind: FaultKind,
-    pub(super) target: Target,
-    pub(super) params: Params,
+pub(crate) struct Question {
+    pub(crate) kind: FaultKind,
+    pub(crate) target: Target,
+    pub(crate) params: Params,
+}
+
+/// One dry run, whatever came of it.
+pub(crate) struct Rehearsal {
+    /// Everything that was said.
+    pub(crate) recording: Recording,
+    /// What the remedy tried and may not, and what it logged, in sentences.
+    pub(crate) notes: Vec<String>,
+    package: Package,
+    params: Params,
 }
 
 /// Plans with the component in the file, whether anybody has signed it or not.
@@ -63,13 +74,38 @@ pub(super) fn dry_run(
     file: &Path,
     question: Question,
 ) -> Result<(Plan, Decision, Vec<String>), Failure> {
+    let rules = Rules::read(layout).or_fail()?;
+    plan(layout, &rules, file, question)
+}
+
+/// The same by rules that are given.
+pub(crate) fn plan(
+    layout: &Layout,
+    rules: &Rules,
+    file: &Path,
+    question: Question,
+) -> Result<(Plan, Decision, Vec<String>), Failure> {
+    let Question { kind, ref target, .. } = question;
+    let target = target.clone();
+    let Rehearsal { recording, notes, package, params } = rehearse(layout, rules, file, question)?;
+    let effects = recording.effects.clone();
+    let report = said(recording).map_err(|failure| with_notes(failure, &notes))?;
+    let incident = IncidentId::parse("dry-run").or_fail()?;
+    let plan = Plan { incident, kind, target, remedy: package.reference(), params, rung: None, effects, report };
+    let wasi = package.manifest.wasi;
+    let setting = Setting { mode: rules.host.mode, rung: Level::ONE, in_window: false, wasi, host: &rules.host };
+    let decision = rules.policies.decide(&Facts::of(&plan, &setting));
+    Ok((plan, decision, notes))
+}
+
+/// Runs the component in the file against a recorder.
+pub(crate) fn rehearse(layout: &Layout, rules: &Rules, file: &Path, question: Question) -> Result<Rehearsal, Failure> {
     let package = read(file)?;
     let manifest = &package.manifest;
     if !manifest.handles.contains(&question.kind) {
         return Err(Failure::refused(format!("`{}` does not treat `{}`", manifest.name, question.kind)));
     }
     let params = resolve_params(&manifest.params, &question.params).or_usage()?;
-    let rules = Rules::read(layout).or_fail()?;
     let permit = DryRunPermit::unsigned(effective::bind(manifest, &rules.host, &question.target));
     let memory = Arc::new(Memory::default());
     let scratch = tempfile::tempdir().or_fail_at("making a scratch directory")?;
@@ -79,21 +115,8 @@ pub(super) fn dry_run(
     let input = input(&question, &params, measured.as_ref());
     let recorded = record(&package, &world, &permit, input);
     observer.stop();
-    let (effects, report) = recorded.map_err(|failure| with_notes(failure, &memory.sentences()))?;
-    let plan = Plan {
-        incident: IncidentId::parse("dry-run").or_fail()?,
-        kind: question.kind,
-        target: question.target,
-        remedy: package.reference(),
-        params,
-        rung: None,
-        effects,
-        report,
-    };
-    let wasi = manifest.wasi;
-    let setting = Setting { mode: rules.host.mode, rung: Level::ONE, in_window: false, wasi, host: &rules.host };
-    let decision = rules.policies.decide(&Facts::of(&plan, &setting));
-    Ok((plan, decision, memory.sentences()))
+    let recording = recorded.map_err(|failure| with_notes(failure, &memory.sentences()))?;
+    Ok(Rehearsal { recording, notes: memory.sentences(), package, params })
 }
 
 fn read(file: &Path) -> Result<Package, Failure> {
@@ -156,14 +179,9 @@ fn input(question: &Question, params: &Params, measured: Option<&Measurement>) -
     }
 }
 
-fn record(
-    package: &Package,
-    world: &World,
-    permit: &DryRunPermit,
-    input: FaultInput,
-) -> Result<(Vec<PlannedEffect>, String), Failure> {
+fn record(package: &Package, world: &World, permit: &DryRunPermit, input: FaultInput) -> Result<Recording, Failure> {
     let program = std::env::current_exe().or_fail_at("finding this program")?.with_file_name("theriac-worker");
-    let workers = WorkerConfig { program, identities: Vec::new() };
+    let workers = theriac_harness::workers(program);
     let artefact = compile(&workers, package)?;
     let limits = &package.manifest.limits;
     let time = limits.time.duration();
@@ -178,27 +196,34 @@ fn record(
     let mut session = Session::record(world, permit, run, package.manifest.name.clone());
     let mut worker = Worker::start(&workers, 0).or_fail()?;
     let loaded = worker.load(&artefact, worker_limits, artefact.imports.clone()).or_fail()?;
+    let mut exchanges = Vec::new();
     let ending = match loaded {
         Some(ending) => ending,
-        None => worker.call(Export::Remediate, input, time, |call| session.answer(call)),
+        None => worker.call(Export::Remediate, input.clone(), time, |call| {
+            let reply = session.answer(call.clone());
+            exchanges.push(Exchange { call, reply: reply.clone() });
+            reply
+        }),
     };
-    let effects = session.finish().effects;
-    match ending {
-        Ending::Remediated(Report::Treated(_)) if effects.is_empty() => {
+    Ok(Recording::new(package.reference(), input, exchanges, session.finish().effects, ending))
+}
+
+/// What the remedy said, where there is a plan.
+fn said(recording: Recording) -> Result<String, Failure> {
+    match recording.ending {
+        Ended::Remediated(Report::Treated(_)) if recording.effects.is_empty() => {
             Err(Failure::refused("the remedy would change nothing"))
         }
-        Ending::Remediated(Report::Treated(said)) => Ok((effects, said)),
-        Ending::Remediated(Report::NothingToDo(said)) => {
+        Ended::Remediated(Report::Treated(said)) => Ok(said),
+        Ended::Remediated(Report::NothingToDo(said)) => {
             Err(Failure::refused(format!("the remedy finds nothing to do: {}", outside(&said))))
         }
-        Ending::Remediated(Report::GaveUp(said)) => {
+        Ended::Remediated(Report::GaveUp(said)) => {
             Err(Failure::refused(format!("the remedy gave up: {}", outside(&said))))
         }
-        Ending::Remediated(Report::Denied(denial)) => Err(Failure::refused(format!("the remedy was denied: {denial}"))),
-        Ending::Checked(_) => Err(Failure::failed("the worker answered another question")),
-        Ending::Ended { sentence, .. } => {
-            Err(Failure::refused(format!("the remedy was ended: {}", outside(&sentence))))
-        }
+        Ended::Remediated(Report::Denied(denial)) => Err(Failure::refused(format!("the remedy was denied: {denial}"))),
+        Ended::Checked(_) => Err(Failure::failed("the worker answered another question")),
+        Ended::Ended(sentence) => Err(Failure::refused(format!("the remedy was ended: {}", outside(&sentence)))),
     }
 }
 

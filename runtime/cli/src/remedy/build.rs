@@ -79,7 +79,7 @@ pub(super) fn build(
         Failure::failed(format!("`{}` can't be read: {error}", manifest.display()))
             .hint("a remedy is a directory with Cargo.toml and remedy.toml; `theriac remedy new` writes one")
     })?;
-    let artefact = component.map_or_else(|| cargo(&dir, quiet), Ok)?;
+    let artefact = self::component(&dir, component, quiet)?;
     let component = fs::read(&artefact).or_fail_at(format!("reading `{}`", artefact.display()))?;
     let bytes = package::embed(&component, &text).or_fail_at(format!("`{}`", manifest.display()))?;
     let package = package::open(bytes).or_fail()?;
@@ -91,6 +91,14 @@ pub(super) fn build(
     }
     fs::write(&file, &package.bytes).or_fail_at(format!("writing `{}`", file.display()))?;
     Ok(Built { remedy: name, file, bytes: package.bytes.len() as u64, component: package.digest.to_string(), imports })
+}
+
+/// The component, without a manifest: the one that is named, or what cargo makes of the directory.
+pub(super) fn component(dir: &Path, named: Option<PathBuf>, quiet: bool) -> Result<PathBuf, Failure> {
+    match named {
+        Some(component) => Ok(component),
+        None => cargo(&fs::canonicalize(dir).or_fail_at(format!("opening `{}`", dir.display()))?, quiet),
+    }
 }
 
 /// Beside `wasm32-wasip2/release/`, so that what ignores cargo's directory ignores this one.

@@ -4,9 +4,13 @@
 //! the words here are the runner's words.
 
 mod approve;
+mod bench;
 mod build;
+mod dry;
+mod learn;
 mod new;
 mod read;
+mod record;
 mod test;
 mod verify;
 
@@ -29,9 +33,19 @@ pub enum Command {
     Build(build::Build),
     /// Build a remedy and run its scenarios with the real worker and the real gate
     Test(test::Test),
+    /// Plan a remedy's run in directories of your own; nothing is changed, and nobody has to have signed it
+    Run(dry::Run),
+    /// Print the smallest grants that allow what a remedy calls in a scenario
+    Learn(learn::Learn),
+    /// Record a dry run: what the remedy was told, what it asked, what it was answered
+    Record(record::Record),
+    /// Run a remedy against a recording and compare
+    Replay(record::ReplayRecording),
+    /// Measure what a remedy costs
+    Bench(bench::Bench),
     /// Say in plain words what a remedy may do, here and anywhere, and who approved it
     Inspect(File),
-    /// Say what another version of a remedy asks for
+    /// Say what another version of a remedy asks for; exits with 3 where its rights grew
     Diff(Diff),
     /// Read what a remedy may do, and sign that
     Approve(approve::Approve),
@@ -65,6 +79,11 @@ impl Command {
             Self::New(new) => new.run(context),
             Self::Build(build) => build.run(context),
             Self::Test(test) => test.run(context),
+            Self::Run(run) => run.run(context),
+            Self::Learn(learn) => learn.run(context),
+            Self::Record(record) => record.run(context),
+            Self::Replay(replay) => replay.run(context),
+            Self::Bench(bench) => bench.run(context),
             Self::Inspect(File { file }) => read::inspect(context, &file),
             Self::Diff(Diff { from, to }) => read::diff(context, &from, &to),
             Self::Approve(approve) => approve.run(context),

@@ -56,8 +56,9 @@ pub(super) fn inspect(context: &Context, path: &Path) -> Result<Exit, Failure> {
     context.show(&shown, ToString::to_string)
 }
 
-/// `theriac remedy diff`.
+/// `theriac remedy diff`: a script that takes new versions over by itself stops where the exit code says that they may do more.
 pub(super) fn diff(context: &Context, from: &Path, to: &Path) -> Result<Exit, Failure> {
     let difference = explain::diff(&package(from)?.manifest, &package(to)?.manifest);
-    context.show(&difference, ToString::to_string)
+    context.show(&difference, ToString::to_string)?;
+    Ok(if difference.grew { Exit::Refused } else { Exit::Ok })
 }

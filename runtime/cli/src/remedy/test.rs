@@ -1,11 +1,11 @@
-//! `theriac remedy test`: builds a remedy and runs its scenarios.
+//! `theriac remedy test`: builds a remedy, runs its scenarios, and replays its recordings.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use theriac_harness::{Programs, Summary};
 
-use super::build;
+use super::{build, read};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, OrFail as _};
@@ -16,7 +16,7 @@ pub struct Test {
     /// The remedy's directory
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// Only scenarios whose file name holds this
+    /// Only scenarios and recordings whose file name holds this
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
 }
@@ -25,8 +25,11 @@ impl Test {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let built = build::build(&self.dir, None, None, true)?;
         let programs = Programs::beside_this_one().or_fail()?;
-        let summary =
+        let mut summary =
             theriac_harness::test(&programs, &built.file, &self.dir.join("scenarios"), &self.only).or_fail()?;
+        let package = read::package(&built.file)?;
+        let recordings = self.dir.join("recordings");
+        summary.outcomes.extend(theriac_harness::replays(&programs, &package, &recordings, &self.only).or_fail()?);
         context.show(&summary, Summary::to_string)?;
         Ok(if summary.passed() { Exit::Ok } else { Exit::NotVerified })
     }

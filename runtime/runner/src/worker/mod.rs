@@ -138,6 +138,11 @@ impl Worker {
         &self.engine
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The walls it raised, for `doctor`.
     pub fn walls(&self) -> &[String] {
         &self.walls

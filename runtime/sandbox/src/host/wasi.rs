@@ -91,7 +91,10 @@ struct Datetime {
 }
 
 /// Links one interface of WASI as the component wants it.
-#[expect(clippy::wildcard_enum_match_arm, reason = "an interface has types, resources and functions; the rest is refused")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an interface has types, resources and functions; the rest is refused"
+)]
 pub(crate) fn seal(
     linker: &mut Linker<State>,
     engine: &Engine,

@@ -37,7 +37,10 @@ fn the_runners_list_decides_whether_a_wasi_is_linked() {
     let without: Vec<String> = imports.into_iter().filter(|import| !import.starts_with("wasi:")).collect();
     let refused = Runner::start(&[]).unwrap().load(&artefact, LIMITS, &without).unwrap_err();
     let sentence = refused.sentence(EndReason::Import);
-    assert!(sentence.starts_with("it imports `wasi:filesystem/invented@0.2.6`, and no grant covers WASI"), "{sentence}");
+    assert!(
+        sentence.starts_with("it imports `wasi:filesystem/invented@0.2.6`, and no grant covers WASI"),
+        "{sentence}"
+    );
     assert!(sentence.contains("`wasi = \"sealed\"`"), "{sentence}");
 }
 
@@ -62,8 +65,7 @@ fn what_can_say_nothing_or_no_says_it() {
     }
 }
 
-const ERROR: &str =
-    r#"(type $e (enum "in-progress" "access-denied")) (export "error-code" (type $error (eq $e)))"#;
+const ERROR: &str = r#"(type $e (enum "in-progress" "access-denied")) (export "error-code" (type $error (eq $e)))"#;
 /// Error, and of the error's cases the second: 1 and 1.
 const NOT_REFUSED: &str = "(i32.ne (i32.load16_u (i32.const 512)) (i32.const 0x0101))";
 
@@ -117,7 +119,8 @@ fn what_is_printed_goes_to_the_log_by_lines_and_within_its_budget() {
       (import "wasi" "get" (func $get (result i32)))
       (import "wasi" "write" (func $write (param i32 i32 i32 i32)))
       (data (i32.const 2048) "one\0atwo\0athree")"#;
-    let printing = |remediate| guest::component(&Parts { imports: STDOUT, with, fields, remediate, ..Parts::default() });
+    let printing =
+        |remediate| guest::component(&Parts { imports: STDOUT, with, fields, remediate, ..Parts::default() });
     let mut lines = Vec::new();
     let once = printing("(call $write (call $get) (i32.const 2048) (i32.const 13) (i32.const 512)) (i32.const 1024)");
     let end = remediate(&once, |call| {
