@@ -3,30 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench that can't be set up has nothing to say")]
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use theriac_authority::authorise::Warrant;
-use theriac_benches::baseline;
 use theriac_benches::office::Office;
 use theriac_benches::place::Place;
-use theriac_journal::undo::UndoStore;
-use theriac_journal::{Durability, Journal, Options, Stamp};
+use theriac_benches::world::Book;
+use theriac_benches::{baseline, world};
 use theriac_model::call::{Call, DirCall, EntryCall, Filter, Interface, Order, Reply, UnitCall};
-use theriac_model::health::{HealthAnswer, HealthCheck};
-use theriac_model::id::UnitName;
-use theriac_model::observation::SeriesId;
-use theriac_model::record::{Entry, Record};
-use theriac_model::time::{GuardTime, Timestamp};
-use theriac_model::unit::{ActiveState, Backend, KillWhom, Property, Signal, UnitState};
-use theriac_runner::backend::{ServiceManager, UnitError};
+use theriac_model::time::GuardTime;
 use theriac_runner::session::{Host, Live, Session};
-use theriac_runner::world::{CheckError, Roots, Senses, World};
-use theriac_runner::writer::{WriteError, Writer};
+use theriac_runner::world::World;
 
 /// Of the log that is truncated; its pre-image is kept each time.
 const LOG: usize = 4 << 10;
@@ -76,20 +66,8 @@ impl Bench {
         let logs = tempfile::tempdir().unwrap();
         let log = logs.path().join("app.log");
         let office = Office::open(logs.path()).unwrap();
-        let journal = Arc::new(Book::open(place));
-        let world = World {
-            systemd: None,
-            supervised: Some(Arc::new(Table)),
-            backends: BTreeMap::from([(UnitName::parse("web").unwrap(), Backend::Supervised)]),
-            senses: Arc::new(Blind),
-            undo: Mutex::new(
-                UndoStore::open(&place.path().join("undo"), theriac_journal::undo::Options::default()).unwrap(),
-            ),
-            writer: Arc::clone(&journal) as _,
-            roots: Roots::default(),
-            releases: theriac_runner::releases::Releases::default(),
-            hands: theriac_runner::hands::Hands::default(),
-        };
+        let journal = Arc::new(Book::open(place).unwrap());
+        let world = world::of(place, Arc::clone(&journal)).unwrap();
         let round = AtomicU64::new(0);
         write_log(&log, &round);
         let warrant = warrant(&office, &world);
@@ -97,7 +75,7 @@ impl Bench {
     }
 
     fn live(&self) -> Session<'_, Live<'_>> {
-        self.journal.top_up();
+        self.journal.top_up().unwrap();
         Session::live(&self.world, &self.warrant, &|| GuardTime(0), self.office.remedy())
     }
 
@@ -151,92 +129,6 @@ fn truncate(session: &mut impl Host) -> Call {
     let reply = session.answer(Call::Dir { handle, verb: DirCall::List { filter, cursor: 0 } });
     let Reply::Entries { entries, .. } = reply else { unreachable!("{reply:?}") };
     Call::Entry { handle: entries.first().unwrap().handle, verb: EntryCall::Truncate }
-}
-
-/// The journal behind a lock, as in the runner.
-struct Book {
-    journal: Mutex<Journal>,
-    syncs: bool,
-}
-
-impl Book {
-    fn open(place: &Place) -> Self {
-        let opened = Journal::open(&place.path().join("journal"), Options::default()).unwrap();
-        Self { journal: Mutex::new(opened.journal), syncs: place.syncs }
-    }
-
-    fn top_up(&self) {
-        self.journal.lock().unwrap().top_up().unwrap();
-    }
-}
-
-impl Writer for Book {
-    fn write(&self, record: Record, durability: Durability) -> Result<Entry, WriteError> {
-        let stamp = Stamp { at: Timestamp(0), guard: GuardTime(0), epoch: 1 };
-        let durability = if self.syncs { durability } else { Durability::Buffered };
-        let mut journal = self.journal.lock().unwrap();
-        journal.append(stamp, record, durability).map_err(|error| WriteError { source: std::io::Error::other(error) })
-    }
-}
-
-/// A unit that is always found failed and whose restart always works at once.
-struct Table;
-
-fn unit(active: ActiveState, invocation: &str) -> UnitState {
-    UnitState {
-        active,
-        sub: "failed".to_owned(),
-        result: "exit-code".to_owned(),
-        invocation: invocation.to_owned(),
-        ..UnitState::running(UnitName::parse("web").unwrap())
-    }
-}
-
-impl ServiceManager for Table {
-    fn state(&self, _: &UnitName) -> Result<UnitState, UnitError> {
-        Ok(unit(ActiveState::Failed, "i1"))
-    }
-    fn start(&self, _: &UnitName, _: Duration) -> Result<UnitState, UnitError> {
-        Ok(unit(ActiveState::Active, "i2"))
-    }
-    fn stop(&self, _: &UnitName, _: Duration) -> Result<UnitState, UnitError> {
-        Ok(unit(ActiveState::Inactive, "i1"))
-    }
-    fn restart(&self, _: &UnitName, _: Duration) -> Result<UnitState, UnitError> {
-        Ok(unit(ActiveState::Active, "i2"))
-    }
-    fn reload(&self, _: &UnitName, _: Duration) -> Result<UnitState, UnitError> {
-        Ok(unit(ActiveState::Active, "i1"))
-    }
-    fn kill(&self, _: &UnitName, _: KillWhom, _: Signal) -> Result<UnitState, UnitError> {
-        Ok(unit(ActiveState::Failed, "i1"))
-    }
-    fn reset_failed(&self, _: &UnitName) -> Result<UnitState, UnitError> {
-        Ok(unit(ActiveState::Inactive, "i1"))
-    }
-    fn property(&self, _: &UnitName, like: Property) -> Result<Property, UnitError> {
-        Ok(like)
-    }
-    fn set_property(&self, _: &UnitName, property: Property) -> Result<Property, UnitError> {
-        Ok(property)
-    }
-    fn log_tail(&self, _: &UnitName, _: u32) -> Result<Vec<String>, UnitError> {
-        Ok(Vec::new())
-    }
-}
-
-struct Blind;
-
-impl Senses for Blind {
-    fn now(&self) -> Timestamp {
-        Timestamp(0)
-    }
-    fn readings(&self, _: &SeriesId, _: u32) -> Vec<(Timestamp, f64)> {
-        Vec::new()
-    }
-    fn check(&self, _: &HealthCheck) -> Result<HealthAnswer, CheckError> {
-        Err(CheckError { reason: "no courier".to_owned() })
-    }
 }
 
 criterion_group!(benches, gate);

@@ -20,7 +20,12 @@ pub const LIMITS: WorkerLimits =
 
 /// The packed component of a folder below `plugins`.
 pub fn packed(name: &str) -> anyhow::Result<Vec<u8>> {
-    let plugins = root().join("plugins");
+    packed_in("plugins", name)
+}
+
+/// The packed component of a folder below a workspace of guests.
+pub fn packed_in(workspace: &str, name: &str) -> anyhow::Result<Vec<u8>> {
+    let plugins = root().join(workspace);
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(&plugins)
         .args(["build", "--release", "--quiet", "--target", "wasm32-wasip2", "--package", name])

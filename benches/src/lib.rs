@@ -7,3 +7,4 @@ pub mod office;
 pub mod place;
 pub mod processes;
 pub mod stack;
+pub mod world;

@@ -72,12 +72,17 @@ pub struct Office {
 impl Office {
     /// With a directory in which logs may be truncated.
     pub fn open(logs: &Path) -> anyhow::Result<Self> {
+        Self::of(MANIFEST, logs, "truncate")
+    }
+
+    /// For another remedy, with a directory in which logs may be changed in that way.
+    pub fn of(manifest: &str, logs: &Path, verb: &str) -> anyhow::Result<Self> {
         let host = HostConfig::parse(&format!(
             "mode = \"relaxed\"\n[[service]]\nname = \"web\"\nverbs = [\"restart\"]\ntraffic_share = 0.1\n\
-             [[directory]]\npath = \"{}\"\nlabel = \"logs\"\nverbs = [\"truncate\"]\n",
+             [[directory]]\npath = \"{}\"\nlabel = \"logs\"\nverbs = [\"{verb}\"]\nreproducible = [\"**/*\"]\n",
             logs.display()
         ))?;
-        let manifest = Manifest::parse(MANIFEST)?;
+        let manifest = Manifest::parse(manifest)?;
         let signers = ["bench/alice", "bench/bob"]
             .into_iter()
             .map(|name| Ok(Signer::generate(KeyName::parse(name)?)?))

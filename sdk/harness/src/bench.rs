@@ -70,18 +70,26 @@ pub fn bench(
     recording: Option<&Recording>,
     runs: u32,
 ) -> Result<Figures, ScenarioError> {
-    let workers = programs.workers();
     let fault = recording.map_or_else(|| fault(package), |recording| Ok(recording.fault.clone()))?;
     let exchanges = recording.map_or(&[][..], |recording| recording.exchanges.as_slice());
+    let subject = Subject { package, workers: programs.workers(), fault, exchanges };
     let mut samples = Samples::default();
-    let mut loaded = samples.compile(package, &workers)?;
+    let mut loaded = samples.compile(&subject)?;
     for _ in 0..runs / 10 {
-        loaded = samples.compile(package, &workers)?;
+        loaded = samples.compile(&subject)?;
     }
     for _ in 0..runs {
-        samples.run(&loaded, package, &workers, &fault, exchanges)?;
+        samples.run(&subject, &loaded)?;
     }
     Ok(samples.figures(package, &loaded, runs))
+}
+
+/// What is measured.
+struct Subject<'a> {
+    package: &'a Package,
+    workers: WorkerConfig,
+    fault: FaultInput,
+    exchanges: &'a [Exchange],
 }
 
 impl Samples {
@@ -92,34 +100,29 @@ impl Samples {
         Ok(worker)
     }
 
-    fn compile(&mut self, package: &Package, workers: &WorkerConfig) -> Result<Loaded, ScenarioError> {
-        let worker = self.started(workers)?;
+    fn compile(&mut self, subject: &Subject<'_>) -> Result<Loaded, ScenarioError> {
+        let worker = self.started(&subject.workers)?;
         let began = Instant::now();
-        let loaded = Loaded::compiled_by(worker, package, workers.clone())?;
+        let loaded = Loaded::compiled_by(worker, subject.package, subject.workers.clone())?;
         self.compile.push(began.elapsed());
         Ok(loaded)
     }
 
-    fn run(
-        &mut self,
-        loaded: &Loaded,
-        package: &Package,
-        workers: &WorkerConfig,
-        fault: &FaultInput,
-        exchanges: &[Exchange],
-    ) -> Result<(), ScenarioError> {
+    fn run(&mut self, subject: &Subject<'_>, loaded: &Loaded) -> Result<(), ScenarioError> {
+        let Subject { package, workers, fault, exchanges } = subject;
         let worker = self.started(workers)?;
         let began = Instant::now();
         let worker = loaded.load_into(worker)?;
         self.load.push(began.elapsed());
         let process = worker.id();
         self.peak = self.peak.max(peak_memory(process));
-        let (began, mut answered, mut calls) = (Instant::now(), None, 0);
+        let (began, mut calls) = (Instant::now(), 0);
+        let mut answered: Option<Instant> = None;
         let time = package.manifest.limits.time.duration();
         worker.call(Export::Remediate, fault.clone(), time, |call| {
             match answered {
                 None => self.begin.push(began.elapsed()),
-                Some(answered) => self.call.push(Instant::duration_since(&Instant::now(), answered)),
+                Some(answered) => self.call.push(answered.elapsed()),
             }
             let reply = answer(exchanges, calls, &call);
             calls += 1;

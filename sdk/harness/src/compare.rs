@@ -108,7 +108,7 @@ fn is_meant(expected: &str, planned: &str) -> bool {
 }
 
 /// An effect in a scenario's words: the verb, and what tells it from others of its kind.
-fn words(effect: &Effect) -> String {
+pub(crate) fn words(effect: &Effect) -> String {
     let verb = effect.verb();
     match effect {
         Effect::File { file, .. } => format!("{verb} {}", file.path),

@@ -24,6 +24,7 @@ use crate::licence::Licence;
 use crate::namespace;
 use crate::perform::{Play, Rehearsal, run_id};
 use crate::programs::Programs;
+use crate::recording::Exchange;
 use crate::scenario::Scenario;
 use crate::stage::{Props, Stage};
 use observed::Observed;
@@ -87,7 +88,7 @@ struct Class<'a> {
 }
 
 impl Class<'_> {
-    fn teach(mut self) -> Result<Learned, ScenarioError> {
+    fn teach(self) -> Result<Learned, ScenarioError> {
         let mut notes = Vec::new();
         let mut everything = self.base.everything(self.scenario, self.component)?;
         let mut wide = self.rehearse(&self.base.with(&everything)?)?;
@@ -114,7 +115,7 @@ impl Class<'_> {
             let narrow = self.rehearse(&self.base.with(&grants)?)?;
             last = outcome(&narrow);
             if last == wanted {
-                return Ok(learned(&proposal::text(&grants)?, &narrow, notes));
+                return Ok(learned(&proposal::text(&grants), &narrow, notes));
             }
         }
         let why = format!("with everything granted: {}; with what it called: {}", wanted.join("; "), last.join("; "));
@@ -151,10 +152,7 @@ fn unknown_labels(run: &Rehearsal) -> Vec<(Interface, String)> {
 }
 
 fn learned(grants: &str, run: &Rehearsal, notes: Vec<String>) -> Learned {
-    let logged = |exchange: &crate::recording::Exchange| match &exchange.call {
-        Call::Log { text, .. } => text.len(),
-        _ => 0,
-    };
+    let logged = |exchange: &Exchange| if let Call::Log { text, .. } = &exchange.call { text.len() } else { 0 };
     Learned {
         grants: grants.to_owned(),
         effects: run.effects.iter().map(|planned| words(&planned.effect)).collect(),

@@ -148,15 +148,24 @@ fn rights_grow_by_what_is_more_and_not_by_what_is_less() {
     let units = |change: &dyn Fn(&mut crate::grant::UnitsGrant)| {
         grew(&|new| new.grants.units.values_mut().for_each(|grant| change(grant)))
     };
-    assert!(units(&|grant| drop(grant.verbs.insert(crate::grant::UnitsVerb::Stop))));
-    assert!(!units(&|grant| drop(grant.verbs.pop_last())));
-    assert!(units(&|grant| grant.bounds.tasks_max = Some((1, 2))));
+    assert!(units(&|grant| grant.verbs.extend([crate::grant::UnitsVerb::Stop])));
+    assert!(!units(&|grant| grant.verbs.retain(|verb| !verb.changes())));
+    let bounded = |least, most| {
+        let mut manifest = old.clone();
+        for grant in manifest.grants.units.values_mut() {
+            grant.verbs.extend([crate::grant::UnitsVerb::SetProperty]);
+            grant.bounds.tasks_max = Some((least, most));
+        }
+        manifest
+    };
+    assert!(diff(&bounded(5, 10), &bounded(5, 11)).grew && diff(&bounded(5, 10), &bounded(4, 10)).grew);
+    assert!(!diff(&bounded(5, 10), &bounded(6, 9)).grew);
     let files = |change: &dyn Fn(&mut crate::grant::FilesGrant)| {
         grew(&|new| new.grants.files.values_mut().for_each(|grant| change(grant)))
     };
     assert!(files(&|grant| grant.matching.push("*.txt".into())));
     assert!(!files(&|grant| grant.except.push("secret.log".into())));
-    assert!(files(&|grant| drop(grant.verbs.insert(crate::grant::FilesVerb::Remove))));
+    assert!(files(&|grant| grant.verbs.extend([crate::grant::FilesVerb::Remove])));
 
     let asking = Manifest { on_ambiguous: OnAmbiguous::Ask, ..old.clone() };
     let looking = Manifest { on_ambiguous: OnAmbiguous::Observe, ..old.clone() };

@@ -95,8 +95,11 @@ fn the_shipped_cases_are_decided_as_they_say() {
 
 #[test]
 fn an_operator_can_forbid_remedies_with_a_sealed_wasi_and_only_those() {
-    let text = r#"@id("no-wasi") @why("no interpreters here") forbid (principal, action, resource)
-        when { context.sealed_wasi };"#;
+    let text = r#"@id("no-wasi") @why("no interpreters here") forbid (
+        principal,
+        action in [Theriac::Action::"run", Theriac::Action::"run-and-tell", Theriac::Action::"run-with-consent"],
+        resource
+    ) when { context.sealed_wasi };"#;
     let policies = with(text).unwrap();
     let of = |wasi| {
         let setting = Setting { mode: Mode::Relaxed, rung: Level::ONE, in_window: false, wasi, host: &host("") };

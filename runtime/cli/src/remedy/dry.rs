@@ -23,7 +23,7 @@ use crate::failure::{Failure, OrFail as _};
 
 /// The fault that a remedy is told of.
 #[derive(Debug, Args)]
-pub struct Fault {
+pub(super) struct Fault {
     /// The fault kind; `theriac help faults` lists them
     #[arg(long, value_name = "KIND")]
     fault: Option<FaultKind>,
@@ -51,7 +51,7 @@ pub struct Run {
     #[arg(value_name = "FILE")]
     remedy: PathBuf,
     /// Only plan. There is nothing else that this command can do
-    #[arg(long, required = true)]
+    #[arg(long)]
     dry: bool,
     /// Each `[grants.files.LABEL]` with `dir = { from = "operator" }` is ROOT/LABEL; nothing else is bound
     #[arg(long, value_name = "ROOT")]
@@ -62,6 +62,12 @@ pub struct Run {
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        if !self.dry {
+            return Err(Failure::usage(
+                "there is no live run here: it needs a warrant, and only the runner gives itself one",
+            )
+            .hint("add --dry"));
+        }
         let package = read::package(&self.remedy)?;
         let root = fs::canonicalize(&self.root).or_fail_at(format!("opening `{}`", self.root.display()))?;
         let scratch = tempfile::tempdir().or_fail_at("making a scratch directory")?;

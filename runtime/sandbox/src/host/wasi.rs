@@ -10,9 +10,9 @@
 
 use theriac_model::fault::Severity;
 use theriac_model::units::Bytes;
-use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem, Type};
 use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType, Val};
+use wasmtime::{Engine, StoreContextMut};
 
 use super::State;
 use crate::ending::Stop;
@@ -219,12 +219,28 @@ fn stream(linked: &mut LinkerInstance<'_, State>, name: &str) -> wasmtime::Resul
 /// Answers with nothing, in the function's own type.
 fn nothing(linked: &mut LinkerInstance<'_, State>, interface: &str, name: &str) -> wasmtime::Result<()> {
     let function = format!("wasi:{interface}.{name}");
-    linked.func_new(name, move |_, called, _, results| {
+    linked.func_new(name, move |mut store, called, arguments, results| {
+        for argument in arguments {
+            release(&mut store, argument)?;
+        }
         for (slot, wanted) in results.iter_mut().zip(called.results()) {
             *slot = empty(&wanted).ok_or_else(|| Stop::Sealed { function: function.clone() })?;
         }
         Ok(())
     })
+}
+
+/// Gives back the handles that an argument lends or hands over: a call that kept one would end the guest.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other values hold no handle")]
+fn release(store: &mut StoreContextMut<'_, State>, value: &Val) -> wasmtime::Result<()> {
+    match value {
+        Val::Resource(handle) => handle.resource_drop(&mut *store),
+        Val::List(values) | Val::Tuple(values) => values.iter().try_for_each(|value| release(store, value)),
+        Val::Record(fields) => fields.iter().try_for_each(|(_, value)| release(store, value)),
+        Val::Variant(_, Some(value)) | Val::Option(Some(value)) => release(store, value),
+        Val::Result(Ok(Some(value)) | Err(Some(value))) => release(store, value),
+        _ => Ok(()),
+    }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other types have no value that says nothing")]

@@ -49,7 +49,7 @@ pub(super) struct Processes {
 /// What a handle stands for.
 #[derive(Debug, Clone)]
 enum Held {
-    Granted(Interface, String),
+    Granted(String),
     Entry { label: String, name: String, deleted: bool },
     Process { label: String },
 }
@@ -72,7 +72,7 @@ impl Observed {
         match call {
             Call::Drop { handle } => drop(held.remove(handle)),
             Call::Dir { handle, verb } => {
-                if let Some(Held::Granted(_, label)) = held.get(handle) {
+                if let Some(Held::Granted(label)) = held.get(handle) {
                     self.files.entry(label.clone()).or_default().verbs.insert(dir_verb(*verb));
                 }
             }
@@ -84,12 +84,12 @@ impl Observed {
                 }
             }
             Call::Unit { handle, verb } => {
-                if let Some(Held::Granted(_, label)) = held.get(handle) {
+                if let Some(Held::Granted(label)) = held.get(handle) {
                     self.units.entry(label.clone()).or_default().note(*verb);
                 }
             }
             Call::Group { handle, verb } => {
-                if let Some(Held::Granted(_, label)) = held.get(handle) {
+                if let Some(Held::Granted(label)) = held.get(handle) {
                     let verb = match verb {
                         GroupCall::List => ProcessesVerb::List,
                         GroupCall::Usage => ProcessesVerb::Usage,
@@ -124,15 +124,15 @@ impl Observed {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only the replies that bring handles matter")]
+    /// Only the replies that bring handles matter.
     fn reply(&mut self, call: &Call, reply: &Reply, held: &mut BTreeMap<Handle, Held>) {
         match (call, reply) {
             (Call::Open { interface, label }, Reply::Opened(handle)) => {
                 self.opened(*interface, label);
-                held.insert(*handle, Held::Granted(*interface, label.clone()));
+                held.insert(*handle, Held::Granted(label.clone()));
             }
             (Call::Dir { handle, verb }, Reply::Entries { entries, .. }) => {
-                let Some(Held::Granted(_, label)) = held.get(handle).cloned() else { return };
+                let Some(Held::Granted(label)) = held.get(handle).cloned() else { return };
                 let deleted = matches!(verb, DirCall::ListDeleted);
                 for entry in entries {
                     let name = entry.name.clone();
@@ -143,7 +143,7 @@ impl Observed {
                 }
             }
             (Call::Group { handle, .. }, Reply::Processes(all)) => {
-                let Some(Held::Granted(_, label)) = held.get(handle).cloned() else { return };
+                let Some(Held::Granted(label)) = held.get(handle).cloned() else { return };
                 held.extend(all.iter().map(|process| (process.handle, Held::Process { label: label.clone() })));
             }
             _ => {}

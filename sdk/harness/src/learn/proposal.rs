@@ -173,10 +173,16 @@ fn add(grants: &mut Table, interface: Interface, label: &str, table: Table) {
     }
 }
 
-/// The grants alone, as `remedy.toml` has them.
-pub(super) fn text(grants: &Table) -> Result<String, ScenarioError> {
-    let whole = Table::from_iter([("grants".to_owned(), Value::Table(grants.clone()))]);
-    toml::to_string(&whole).map_err(ScenarioError::part("writing the grants"))
+/// The grants alone, as `remedy.toml` has them: one table each, and what is in it on lines of its own.
+pub(super) fn text(grants: &Table) -> String {
+    let mut text = String::new();
+    for (interface, labels) in grants {
+        for (label, grant) in labels.as_table().into_iter().flatten() {
+            let lines = grant.as_table().into_iter().flatten().map(|(key, value)| format!("{key} = {value}\n"));
+            text.push_str(&format!("[grants.{interface}.{label}]\n{}\n", lines.collect::<String>()));
+        }
+    }
+    text.trim_end().to_owned() + "\n"
 }
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> Value {
