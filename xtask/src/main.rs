@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod package;
+mod race;
 mod run;
 mod supply;
 mod vm;
@@ -29,6 +30,8 @@ enum Task {
     Test(check::Options),
     /// Look for inputs that break a promise of a parser (needs a nightly toolchain and cargo-fuzz).
     Fuzz(fuzz::Options),
+    /// Swap files, directories and links under the hands of the files capability (CI does it 20,000 times).
+    Race(race::Options),
     /// Install the tools that CI uses beside Rust.
     Tools,
     /// Build the remedies into plugins/dist.
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => check::run(&options),
         Task::Fuzz(options) => fuzz::run_fuzzer(&options),
+        Task::Race(options) => race::race(&options),
         Task::Tools => supply::tools(),
         Task::Remedies => build::remedies().map(drop),
         Task::Package(options) => package::run(&options),

@@ -72,6 +72,7 @@ impl Budget {
 mod tests {
     use super::*;
 
+    // RS10.
     #[test]
     fn a_flood_of_log_text_ends_at_the_limit_and_never_inside_a_character() {
         let mut budget = Budget::new(1, Bytes(5));
@@ -81,6 +82,7 @@ mod tests {
         assert_eq!(budget.line("x"), None);
     }
 
+    // RS02.
     #[test]
     fn the_last_call_is_served_and_the_next_is_not() {
         let mut budget = Budget::new(1, Bytes(0));

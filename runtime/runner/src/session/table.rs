@@ -87,6 +87,7 @@ mod tests {
         Held::Unit(Label::parse("target").unwrap())
     }
 
+    // FS25.
     #[test]
     fn a_number_is_never_used_again() {
         let mut table = Table::new(2);
@@ -97,6 +98,7 @@ mod tests {
         assert!(table.get(first).is_none() && table.get(second).is_some());
     }
 
+    // RS11.
     #[test]
     fn the_cap_counts_open_handles_and_a_drop_makes_room() {
         let mut table = Table::new(2);

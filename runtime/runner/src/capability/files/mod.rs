@@ -68,7 +68,7 @@ impl Entry {
     fn find(&self, root: &Root, verb: FilesVerb) -> Result<Found, Denial> {
         let found = match self.via() {
             Some(via) => via.find(self.identity),
-            None => root.find(&self.below),
+            None => root.find_settled(&self.below),
         };
         let found = found.map_err(|error| self.lost(verb, &error))?;
         if found.identity() == self.identity {

@@ -71,12 +71,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    // AB10, FS15.
     #[test]
     fn names_that_would_trick_a_terminal_are_shown_as_bytes() {
         let name = OsStr::from_bytes(b"a\x1b[2J\n\xff\xe2\x80\xae\\-rf '\xc3\xa9'");
         assert_eq!(escape(Path::new(name)), r"a\x1b[2J\x0a\xff\xe2\x80\xae\x5c-rf 'é'");
     }
 
+    // FS01.
     #[test]
     fn a_text_that_climbs_or_is_not_ours_is_no_path() {
         for text in ["../x", "a/../b", "/etc/passwd", "a//b", "", ".", r"\x2e\x2e/x", r"\q", r"a\x0", r"a\x00b", r"a\"]
@@ -92,6 +94,7 @@ mod tests {
     }
 
     proptest! {
+        // AB10, FS15.
         #[test]
         fn every_name_comes_back_and_is_printable(bytes in proptest::collection::vec(1_u8..=255, 1..40)) {
             prop_assume!(!bytes.contains(&b'/') && bytes != b"." && bytes != b"..");

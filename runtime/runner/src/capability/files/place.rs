@@ -107,6 +107,16 @@ impl Root {
         if meta.is_file() { Ok(Found { held, meta }) } else { Err(PlaceError::NotRegular) }
     }
 
+    /// The same, looked at twice. A racer may give a file from elsewhere a second name here and take that name away again between
+    /// the lookup and the count of its names, so that it looks like a file with a single name. He would have to do so
+    /// twice in a row to the microsecond, and then again for each of the looks that a change takes. (A kernel with
+    /// `fs.protected_hardlinks`, as distributions set it, lets nobody link what he could not write anyway.)
+    pub(crate) fn find_settled(&self, below: &Path) -> Result<Found, PlaceError> {
+        let (first, second) = (self.find(below)?, self.find(below)?);
+        let settled = first.identity() == second.identity() && first.meta.nlink() == second.meta.nlink();
+        if settled { Ok(second) } else { Err(PlaceError::Gone) }
+    }
+
     /// Anything at the path below, without opening it; `None` when nothing is there.
     pub(crate) fn peek(&self, below: &Path) -> Result<Option<Metadata>, PlaceError> {
         match self.lookup(below, OFlags::PATH | OFlags::NOFOLLOW) {
@@ -134,16 +144,20 @@ impl Root {
     pub(crate) fn unlink(&self, below: &Path, identity: Identity) -> Result<(), PlaceError> {
         let (parent, name) = split(below)?;
         let dir = self.subdir(&parent)?;
-        if Identity::of(&self.find(below)?.meta) != identity {
+        // In this very directory, which may by now have another path than the one that it was found by.
+        let there = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if (there.st_dev, there.st_ino) != (identity.dev, identity.ino) {
             return Err(PlaceError::Gone);
         }
         Ok(rustix::fs::unlinkat(&dir, &name, AtFlags::empty())?)
     }
 
-    /// Renames to a path below another root (or this one) of the same filesystem.
+    /// Renames a regular file to a path below another root (or this one) of the same filesystem.
     pub(crate) fn rename(&self, from: &Path, root: &Self, to: &Path, over: Over) -> Result<(), PlaceError> {
         let ((from_parent, from_name), (to_parent, to_name)) = (split(from)?, split(to)?);
         let (from_dir, to_dir) = (self.subdir(&from_parent)?, root.subdir(&to_parent)?);
+        // The rename itself would take a link as well, and one with a slash behind it.
+        self.find(from)?;
         let flags = match over {
             Over::Nothing => RenameFlags::NOREPLACE,
             Over::TheOld => RenameFlags::empty(),

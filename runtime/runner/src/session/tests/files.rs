@@ -171,6 +171,7 @@ fn a_dry_run_leaves_no_trace_and_its_reads_show_the_recorded_effects() {
     assert_eq!(std::fs::read_dir(place.memory.path()).unwrap().count(), 0);
 }
 
+// AB12, AB13.
 #[test]
 fn the_first_effect_off_plan_is_denied_and_nothing_is_done_after_it() {
     let place = place();
@@ -196,6 +197,7 @@ fn the_first_effect_off_plan_is_denied_and_nothing_is_done_after_it() {
     assert!(place.entries().iter().any(|entry| matches!(&entry.record, Record::Denied { dry: false, .. })));
 }
 
+// AB12, AB13.
 #[test]
 fn planned_effects_are_done_in_their_order_and_may_be_left_out() {
     let place = place();
@@ -214,6 +216,7 @@ fn planned_effects_are_done_in_their_order_and_may_be_left_out() {
     assert_eq!(denied(ask(on(a, EntryCall::Archive))).rule, "plan.order");
 }
 
+// FS12.
 #[test]
 fn a_file_that_grew_since_the_plan_is_off_plan_unless_it_is_a_log_that_is_cut() {
     let place = place();
@@ -251,6 +254,7 @@ fn nothing_is_changed_when_the_intent_cant_be_written() {
     assert_eq!(snapshot(&place.path("")), before);
 }
 
+// FS20, FS24.
 #[test]
 fn the_budget_of_files_ends_where_the_grant_says() {
     let place = place();
@@ -266,6 +270,7 @@ fn the_budget_of_files_ends_where_the_grant_says() {
     });
 }
 
+// FS20.
 #[test]
 fn the_newest_files_stay() {
     let place = place_with_line("max_files = 8", "max_files = 8\nkeep_newest = 1");

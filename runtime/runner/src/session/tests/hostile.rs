@@ -10,8 +10,14 @@ use theriac_model::call::{Call, DirCall, EntryCall, Handle, Interface, Reply, Un
 use theriac_model::denial::DenialCause;
 
 use super::world::*;
-use crate::capability::files::{PlaceError, Root};
+use crate::capability::files::{Over, PlaceError, Root};
 
+fn granted(place: &Place) -> Root {
+    Root::open(&theriac_model::target::MountPath::parse(place.disk.path().join("logs").to_str().unwrap()).unwrap())
+        .unwrap()
+}
+
+// FS02, FS05, FS09, FS10.
 #[test]
 fn links_devices_fifos_and_other_names_are_not_even_listed() {
     let place = place();
@@ -28,6 +34,7 @@ fn links_devices_fifos_and_other_names_are_not_even_listed() {
     place.plan(|ask| assert_eq!(list(ask).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["real.log"]));
 }
 
+// FS01, FS02, FS03, FS04, FS05.
 #[test]
 fn no_path_leads_out_of_a_root() {
     let place = place();
@@ -36,10 +43,14 @@ fn no_path_leads_out_of_a_root() {
     std::fs::create_dir(&secret).unwrap();
     std::fs::write(secret.join("a.log"), b"secret").unwrap();
     symlink(&secret, place.path("esc")).unwrap();
-    let root = Root::open(
-        &theriac_model::target::MountPath::parse(place.path("").to_str().unwrap().trim_end_matches('/')).unwrap(),
-    )
-    .unwrap();
+    symlink("../logs/first", place.path("second")).unwrap();
+    symlink(&secret, place.path("first")).unwrap();
+    symlink("/proc/self/root", place.path("magic")).unwrap();
+    symlink("/proc/self/fd/0", place.path("fd")).unwrap();
+    for (name, to) in [("loop", "pool"), ("pool", "loop")] {
+        symlink(to, place.path(name)).unwrap();
+    }
+    let root = granted(&place);
     assert!(root.find(Path::new("in.log")).is_ok());
     for path in [
         "../secret/a.log",
@@ -51,15 +62,35 @@ fn no_path_leads_out_of_a_root() {
         "esc/./a.log",
         "./../secret/a.log",
         "a/../../secret/a.log",
+        "second/a.log",
+        "second/",
+        "loop",
+        "loop/a.log",
+        "magic/etc/passwd",
+        "fd",
     ] {
-        assert!(root.find(Path::new(path)).is_err(), "{path}");
-        assert!(root.create(Path::new(path), 0o600).is_err(), "{path}");
-        assert!(root.subdir(Path::new(path)).is_err(), "{path}");
+        let path = Path::new(path);
+        assert!(root.find(path).is_err(), "{path:?}");
+        assert!(root.create(path, 0o600).is_err(), "{path:?}");
+        assert!(root.subdir(path).is_err(), "{path:?}");
+        for over in [Over::Nothing, Over::TheOld] {
+            assert!(root.rename(path, &root, Path::new("taken.log"), over).is_err(), "from {path:?}");
+        }
     }
+    let inside = root.find(Path::new("in.log")).unwrap().identity();
+    for path in ["../secret/a.log", "esc/a.log", "esc/./a.log", "esc/new", "second/a.log", "magic/tmp/x", "/tmp/x"] {
+        let path = Path::new(path);
+        for over in [Over::Nothing, Over::TheOld] {
+            assert!(root.rename(Path::new("in.log"), &root, path, over).is_err(), "to {path:?}");
+        }
+        assert!(root.unlink(path, inside).is_err(), "{path:?}");
+    }
+    assert!(root.rename(Path::new("in.log"), &root, Path::new("on.log"), Over::Nothing).is_ok());
     assert!(matches!(root.find(Path::new("esc/a.log")), Err(PlaceError::Escapes)));
     assert_eq!(std::fs::read_dir(&secret).unwrap().count(), 1);
 }
 
+// FS06.
 #[test]
 fn a_file_with_another_name_elsewhere_is_neither_changed_nor_shown() {
     let place = place();
@@ -76,11 +107,24 @@ fn a_file_with_another_name_elsewhere_is_neither_changed_nor_shown() {
     });
 }
 
+// FS15, FS28.
 #[test]
 fn names_of_every_kind_are_shown_escaped_and_reached_by_handle() {
-    let place = place();
-    let names: [&[u8]; 6] =
-        [b"-rf.log", b"a\nb.log", b"\x1b[2J.log", b"\xff\xfe.log", b"* .log", "\u{202e}gol.log".as_bytes()];
+    let place = place_with_line("max_files = 8", "max_files = 16");
+    let longest = format!("{}.log", "x".repeat(251));
+    let names: [&[u8]; 10] = [
+        b"-rf.log",
+        b"--help.log",
+        b"a\nb.log",
+        b"\x1b[2J.log",
+        b"\xff\xfe.log",
+        b"* .log",
+        "\u{202e}gol.log".as_bytes(),
+        longest.as_bytes(),
+        // Twins to a reader, and two files.
+        "\u{e9}.log".as_bytes(),
+        "e\u{301}.log".as_bytes(),
+    ];
     for name in names {
         std::fs::write(place.path("").join(std::ffi::OsStr::from_bytes(name)), b"x").unwrap();
     }
@@ -97,6 +141,7 @@ fn names_of_every_kind_are_shown_escaped_and_reached_by_handle() {
     assert_eq!(std::fs::read_dir(place.path("")).unwrap().count(), names.len());
 }
 
+// FS07.
 #[test]
 fn a_directory_swapped_for_a_link_again_and_again_never_leads_outside() {
     let place = place();
@@ -104,8 +149,7 @@ fn a_directory_swapped_for_a_link_again_and_again_never_leads_outside() {
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("a.log"), b"canary").unwrap();
     place.write("sub/a.log", b"inside");
-    let logs = theriac_model::target::MountPath::parse(place.path("").to_str().unwrap().trim_end_matches('/')).unwrap();
-    let root = Root::open(&logs).unwrap();
+    let root = granted(&place);
     let (sub, spare) = (place.path("sub"), place.path("spare"));
     symlink(&outside, &spare).unwrap();
     let stop = AtomicBool::new(false);
@@ -132,6 +176,7 @@ fn a_directory_swapped_for_a_link_again_and_again_never_leads_outside() {
     assert_eq!(std::fs::read(outside.join("a.log")).unwrap(), b"canary");
 }
 
+// FS08.
 #[test]
 fn a_replaced_file_is_another_file() {
     let place = place();
@@ -145,6 +190,7 @@ fn a_replaced_file_is_another_file() {
     });
 }
 
+// FS27.
 #[test]
 fn a_replaced_directory_is_refused_until_a_restart() {
     let place = place();
@@ -158,17 +204,14 @@ fn a_replaced_directory_is_refused_until_a_restart() {
     });
 }
 
+// FS13, FS14.
 #[test]
 fn twenty_thousand_files_come_in_pages_and_a_deep_tree_ends() {
     let place = place();
     for n in 0..20_000 {
         std::fs::File::create(place.path(&format!("{n:05}.log"))).unwrap();
     }
-    let mut deep = place.path("d");
-    for _ in 0..300 {
-        std::fs::create_dir(&deep).unwrap();
-        deep.push("d");
-    }
+    dig(&place.path(""), 5_000);
     place.plan(|ask| {
         let dir = open(ask, Interface::Files, "logs");
         let (mut cursor, mut seen) = (0, 0);
@@ -188,8 +231,33 @@ fn twenty_thousand_files_come_in_pages_and_a_deep_tree_ends() {
         }
         assert!(seen >= 2000);
     });
+    fill_in(&place.path(""));
 }
 
+/// Deeper than a path can say: each directory is made from within the one above it.
+fn dig(top: &Path, levels: usize) {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut dir = openat(CWD, top, flags, Mode::empty()).unwrap();
+    for _ in 0..levels {
+        mkdirat(&dir, "d", Mode::RWXU).unwrap();
+        dir = openat(&dir, "d", flags, Mode::empty()).unwrap();
+    }
+}
+
+/// Takes it away level by level: what removes trees elsewhere holds a descriptor for each.
+fn fill_in(top: &Path) {
+    let (first, next) = (top.join("d"), top.join("next"));
+    while first.exists() {
+        let deeper = std::fs::rename(first.join("d"), &next).is_ok();
+        std::fs::remove_dir(&first).unwrap();
+        if deeper {
+            std::fs::rename(&next, &first).unwrap();
+        }
+    }
+}
+
+// FS19.
 #[test]
 fn an_open_file_is_only_cut_and_only_when_every_writer_appends() {
     let place = place();
@@ -206,6 +274,7 @@ fn an_open_file_is_only_cut_and_only_when_every_writer_appends() {
     }
 }
 
+// FS19.
 #[test]
 fn a_deleted_file_that_is_still_open_is_found_and_cut_where_that_is_safe() {
     let place = place();
@@ -237,6 +306,7 @@ fn writer(path: &Path, appends: bool) -> std::process::Child {
     std::process::Command::new("/bin/sleep").arg("60").stdout(file).spawn().unwrap()
 }
 
+// AB14, FS25, PR01.
 #[test]
 fn handles_that_were_not_given_out_or_are_of_another_kind_stand_for_nothing() {
     let place = place();

@@ -1,12 +1,15 @@
 //! One small real world per test: directories on two real devices, a service manager that is a table, a journal in memory.
 
+mod arbitrary;
 mod containers;
+mod edges;
 mod files;
 mod hostile;
 mod http;
 mod kernel;
 mod processes;
 mod programs;
+mod race;
 mod releases;
 mod units;
 mod world;

@@ -46,6 +46,7 @@ fn a_group_is_confined_and_gets_its_cpus_back() {
     end(child);
 }
 
+// PR04.
 #[test]
 fn a_signal_reaches_exactly_the_listed_process_and_no_other_signal_is_sent() {
     let place = place();
@@ -63,6 +64,62 @@ fn a_signal_reaches_exactly_the_listed_process_and_no_other_signal_is_sent() {
     assert!(!child.wait().unwrap().success());
 }
 
+/// A process under exactly that number, where the kernel lets root choose the next one.
+fn with_pid(pid: u32) -> Option<Child> {
+    for _ in 0..200 {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+        let child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        if child.id() == pid {
+            return Some(child);
+        }
+        end(child);
+    }
+    None
+}
+
+/// Until whatever starts has another start time than this one: the kernel counts them in hundredths of a second, and a number comes
+/// round again after many thousands of processes.
+fn wait_out_the_tick(child: &Child) {
+    loop {
+        let later = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let differs = start_of(later.id()) != start_of(child.id());
+        end(later);
+        if differs {
+            return;
+        }
+    }
+}
+
+// PR02.
+#[test]
+fn who_took_over_the_number_of_a_listed_process_gets_no_signal() {
+    let place = place();
+    let child = sleeper(&place);
+    let pid = child.id();
+    let listed = |ask: Ask<'_>| {
+        let group = open(ask, Interface::Processes, "group");
+        let Reply::Processes(all) = ask(Call::Group { handle: group, verb: GroupCall::List }) else { panic!() };
+        all[0].handle
+    };
+    let kill = |handle| Call::Process { handle, verb: ProcessCall::Signal { signal: Signal::Kill } };
+    let plan = place.plan(|ask| {
+        let handle = listed(ask);
+        assert_eq!(ask(kill(handle)), Reply::Done);
+    });
+    let mut live = place.live(&plan);
+    let mut ask = |call| crate::session::Host::answer(&mut live, call);
+    let handle = listed(&mut ask);
+    wait_out_the_tick(&child);
+    end(child);
+    let Some(mut other) = with_pid(pid) else {
+        return println!("not possible here: a process can't be given a number");
+    };
+    assert_eq!(denied(ask(kill(handle))).cause, theriac_model::denial::DenialCause::StaleTarget);
+    assert!(other.try_wait().unwrap().is_none(), "it still runs");
+    end(other);
+}
+
+// PR01, SV08.
 #[test]
 fn the_runner_itself_is_a_member_of_nothing() {
     let place = place();

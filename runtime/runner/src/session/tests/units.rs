@@ -115,6 +115,7 @@ fn a_property_goes_back_to_its_old_value_unless_somebody_changed_it() {
     }
 }
 
+// SV10, SV13.
 #[test]
 fn a_restart_whose_job_failed_may_have_happened_and_is_compensated() {
     let place = place();

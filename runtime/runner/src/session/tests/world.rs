@@ -211,7 +211,7 @@ pub(super) fn place_granting(grants: &str, host: &str) -> Place {
     place_of(&format!("{MANIFEST}{grants}"), host)
 }
 
-fn place_with(manifest: &str) -> Place {
+pub(super) fn place_with(manifest: &str) -> Place {
     place_of(manifest, "")
 }
 
