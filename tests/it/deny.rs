@@ -53,7 +53,7 @@ impl Ward {
             services: vec![sick.clone()],
             rules,
             playbooks: vec![("test.yaml", playbook("test", "service-unhealthy", "unit:sick", rung))],
-            files: remedies,
+            packages: remedies,
             ..Setup::default()
         };
         let host = Host::start_in(dir, &setup);
@@ -95,6 +95,7 @@ pub(crate) fn rung(remedy: &str) -> String {
     format!("  - remedy: {remedy}\n    level: 1\n    healed_within: 2s\n    stable_for: 500ms\n")
 }
 
+// FS26, SV12.
 #[test]
 fn a_remedy_that_tries_everything_it_was_not_granted_gets_nothing() {
     let ward = Ward::with(vec!["hostile"], &rung("hostile"));
@@ -109,6 +110,7 @@ fn a_remedy_that_tries_everything_it_was_not_granted_gets_nothing() {
     assert!(!ward.host.records().iter().any(|record| matches!(record, Record::Intent { .. })));
 }
 
+// AB14, PR01.
 #[test]
 fn a_forged_handle_ends_the_guest_and_not_the_runner() {
     let ward = Ward::with(vec!["hostile"], &rung("hostile"));
@@ -116,6 +118,7 @@ fn a_forged_handle_ends_the_guest_and_not_the_runner() {
     assert_eq!(run.state, RunState::Refused, "{run:?}");
 }
 
+// RS01, RS02, RS05, RS10, RS11.
 #[test]
 fn what_can_be_used_up_ends_the_guest_with_a_sentence() {
     let ward = Ward::with(vec!["bombs"], &rung("bombs"));
@@ -134,6 +137,7 @@ fn what_can_be_used_up_ends_the_guest_with_a_sentence() {
     }
 }
 
+// AB12, AB13.
 #[test]
 fn a_remedy_that_does_something_else_in_the_live_run_is_stopped_and_undone() {
     let ward = Ward::with(vec!["two-faced"], &rung("two-faced"));
@@ -146,6 +150,7 @@ fn a_remedy_that_does_something_else_in_the_live_run_is_stopped_and_undone() {
     assert_eq!(tree(&ward.host.path().join("granted")), before);
 }
 
+// EX12.
 #[test]
 fn a_remedy_that_does_not_help_is_undone_byte_for_byte() {
     let ward = Ward::with(vec!["misguided"], &rung("misguided"));
@@ -158,6 +163,7 @@ fn a_remedy_that_does_not_help_is_undone_byte_for_byte() {
     assert_eq!(tree(&ward.host.path().join("granted")), before);
 }
 
+// AB03.
 #[test]
 fn what_imports_more_than_its_grants_is_refused_at_load_and_named() {
     let ward = Ward::with(vec!["bombs", "ungranted", "wasi"], &rung("bombs"));

@@ -31,6 +31,7 @@ fn served(kind: &str, step: &str) -> Served {
     Served { host, web, proposal: proposal("i-1", kind, "unit:web", "test", "service-recover") }
 }
 
+// RN12, RN13.
 #[test]
 fn a_killed_service_is_started_again_and_the_run_is_committed() {
     let Served { host, web, proposal } = served("service-crash", "start");
@@ -63,6 +64,7 @@ fn a_hung_service_is_restarted() {
     );
 }
 
+// RN10.
 #[test]
 fn a_fault_that_is_not_there_is_not_treated_whatever_the_agent_says() {
     let Served { host, proposal, .. } = served("service-crash", "start");
@@ -73,6 +75,7 @@ fn a_fault_that_is_not_there_is_not_treated_whatever_the_agent_says() {
     assert!(!host.records().iter().any(|r| matches!(r, Record::Intent { .. })));
 }
 
+// RN04.
 #[test]
 fn what_the_catalog_does_not_offer_is_refused_with_its_rule() {
     let Served { host, proposal: good, .. } = served("service-crash", "start");

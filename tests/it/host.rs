@@ -44,8 +44,8 @@ pub(crate) struct Setup {
     pub(crate) services: Vec<Service>,
     /// Folders below `plugins` and `tests/guests`.
     pub(crate) remedies: Vec<&'static str>,
-    /// Remedies as they are, by name.
-    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
+    /// Remedies that no folder holds, by file name.
+    pub(crate) packages: Vec<(&'static str, Vec<u8>)>,
     /// More of runner.toml.
     pub(crate) rules: String,
     /// Playbooks by file name.
@@ -99,8 +99,7 @@ impl Host {
         fs::create_dir_all(layout.config.join("playbooks")).unwrap();
         fs::create_dir_all(layout.state.join("run")).unwrap();
         write_configuration(&layout, setup);
-        let built = setup.remedies.iter().map(|name| (*name, guest(name)));
-        sign(&layout, built.chain(setup.files.clone()));
+        sign(&layout, setup);
         let mut host = Self { dir, layout, others: Vec::new(), runner: None };
         if !setup.services.is_empty() {
             let launcher = host.spawn::<&str>("theriac-launcher", &[]);
@@ -164,6 +163,10 @@ impl Host {
 
     pub(crate) fn runner_is_gone(&mut self) -> bool {
         self.runner.as_mut().is_none_or(|runner| !matches!(runner.try_wait(), Ok(None)))
+    }
+
+    pub(crate) fn runner_pid(&self) -> u32 {
+        self.runner.as_ref().expect("a runner").id()
     }
 
     /// What the runner exited with, once it is gone.
@@ -233,6 +236,19 @@ impl Host {
         match ask(&self.layout.socket(Socket::Runner), &request) {
             Ok(RunnerAnswer::Runs(runs)) => runs.first().map(|run| run.state),
             Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Waits until no run is open.
+    pub(crate) fn wait_until_idle(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let OperatorAnswer::Status(status) = self.operator(&OperatorRequest::Status) else { panic!("no status") };
+            if status.open_runs.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{:?}", status.open_runs);
+            pause();
         }
     }
 
@@ -475,14 +491,15 @@ fn write_configuration(layout: &Layout, setup: &Setup) {
 }
 
 /// One throw-away signer who may approve everything.
-fn sign(layout: &Layout, remedies: impl Iterator<Item = (&'static str, Vec<u8>)>) {
+fn sign(layout: &Layout, setup: &Setup) {
     let signer = Signer::generate(KeyName::parse("test/signer").unwrap()).unwrap();
     let trust = format!(
         "[[signer]]\nname = \"test/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"releases-observe\", \"releases-change\", \"containers-observe\", \"containers-change\"]\n",
         signer.public()
     );
     fs::write(layout.config.join("trust.toml"), trust).unwrap();
-    for (name, bytes) in remedies {
+    let built = setup.remedies.iter().map(|name| (*name, guest(name)));
+    for (name, bytes) in built.chain(setup.packages.iter().cloned()) {
         fs::write(layout.config.join("remedies").join(format!("{name}.wasm")), &bytes).unwrap();
         let note = approve(&bytes, &signer);
         fs::write(layout.config.join("remedies").join(format!("{name}.approval")), note).unwrap();

@@ -25,6 +25,7 @@ fn the_agent_is_told_the_end_of_a_listed_services_log_and_of_no_other() {
     );
 }
 
+// RN01.
 #[test]
 fn a_compromised_agent_can_not_keep_the_runner_busy_with_logs() {
     let host = Host::start(&Setup { services: vec![Service::new("web")], ..Setup::default() });

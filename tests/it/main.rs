@@ -11,8 +11,11 @@
 
 mod authors;
 mod containers;
+mod contract;
 mod crash;
 mod deny;
+mod evil_agent;
+mod evil_worker;
 mod heal;
 mod host;
 mod init;
@@ -22,8 +25,10 @@ mod packaged;
 mod person;
 mod programs;
 mod releases;
+mod reload;
 mod sealed;
 mod supply;
 mod systemd_backend;
 mod terminal;
 mod tidy;
+mod walls;

@@ -96,6 +96,7 @@ fn a_supervised_service_is_restarted_killed_and_watched() {
     assert_eq!(services.units().unwrap().len(), 2);
 }
 
+// RS03, SV10.
 #[test]
 fn a_stop_that_takes_too_long_may_have_happened_and_holds_up_nobody() {
     let dir = tempfile::tempdir().unwrap();

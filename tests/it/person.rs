@@ -33,6 +33,7 @@ fn waiting(host: &Host, proposal: &theriac_model::record::Proposal) -> theriac_p
     }
 }
 
+// RN06.
 #[test]
 fn a_level_three_rung_waits_for_exactly_the_plan_that_is_shown() {
     if !is_root() {
@@ -93,6 +94,7 @@ fn a_hold_outlives_a_kill_of_the_runner_and_ends_when_it_is_lifted() {
     assert_eq!(host.heal(&proposal).state, RunState::Committed);
 }
 
+// RN02, RN03.
 #[test]
 fn one_proposal_sent_twice_is_one_run() {
     let (host, proposal) = crashed(None, 3);

@@ -19,6 +19,7 @@ struct World {
 }
 
 /// One boot for all of them.
+// EX01, EX02, EX03, EX08, EX09, EX10, EX11.
 #[test]
 fn systemd_runs_programs_in_a_jail_and_leaves_nothing_over() {
     let machine = match SystemdBox::up("programs").unwrap() {

@@ -18,6 +18,7 @@ struct World {
 }
 
 /// One boot for all of them: each leaves nginx as it found it, running.
+// SV10.
 #[test]
 fn the_systemd_backend_drives_a_real_nginx() {
     let machine = match SystemdBox::up("backend").unwrap() {

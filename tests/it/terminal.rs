@@ -181,6 +181,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// From the crash to the yes, with the log as evidence on the way.
+// RN06.
 #[test]
 fn an_ordinary_user_reads_why_and_lets_a_plan_run_with_a_signed_yes_and_with_nothing_less() {
     let web = Service::new("web");

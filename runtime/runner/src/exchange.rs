@@ -74,7 +74,7 @@ impl Neighbour {
         if listener.uid != 0 && listener.uid != own && Some(listener.uid) != self.uid {
             return Err(ExchangeError::Stranger { path: path(), uid: listener.uid });
         }
-        let timed = Timed { stream, deadline: None };
+        let timed = Timed::new(stream);
         let mut line = Line { stream: BufReader::with_capacity(ANSWER, timed), epoch: self.epoch };
         let answer = line.ask(1, hello, GREETING)?;
         Ok((line, answer))
@@ -115,13 +115,18 @@ impl Line {
     }
 }
 
+/// A stream whose every read and write ends at the deadline, however little the peer sends or takes at once.
 #[derive(Debug)]
-struct Timed {
+pub(crate) struct Timed {
     stream: UnixStream,
-    deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Timed {
+    pub(crate) const fn new(stream: UnixStream) -> Self {
+        Self { stream, deadline: None }
+    }
+
     fn left(&self) -> io::Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };
         let left = deadline.saturating_duration_since(Instant::now());

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use theriac_authority::manifest::Manifest;
@@ -232,7 +233,9 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 /// Reads a regular file up to a cap; a larger one is refused before it is read.
 fn read(path: &Path, most: u64) -> Result<Vec<u8>, LoadError> {
     let failed = |source| LoadError::Read { path: path.to_owned(), source };
-    let file = fs::File::open(path).map_err(failed)?;
+    // A FIFO of that name must not hold the runner until somebody writes into it.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() || meta.len() > most {
         return Err(failed(io::Error::other(format!("it is no regular file of at most {most} bytes"))));
@@ -245,4 +248,24 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, LoadError> {
 /// The whole chain of an error, as one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // CF34, RS16.
+    #[test]
+    fn what_is_no_regular_file_or_too_large_is_not_read_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("good.wasm"), "x").unwrap();
+        fs::File::create(at("large.wasm")).unwrap().set_len(1 << 40).unwrap();
+        fs::create_dir(at("dir.wasm")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo.wasm"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for name in ["large.wasm", "dir.wasm", "fifo.wasm", "absent.wasm"] {
+            assert!(matches!(read(&at(name), MAX_COMPONENT), Err(LoadError::Read { .. })), "{name}");
+        }
+        assert_eq!(read(&at("good.wasm"), MAX_COMPONENT).unwrap(), b"x");
+    }
 }

@@ -114,6 +114,7 @@ impl Pace {
 mod tests {
     use super::*;
 
+    // RN01.
     #[test]
     fn a_burst_passes_and_a_flood_waits() {
         let start = Instant::now();
@@ -149,6 +150,7 @@ mod tests {
         (dir, UnixStream::connect(path).unwrap())
     }
 
+    // RN09.
     #[test]
     fn our_user_is_answered_with_the_epoch_and_another_is_not() {
         let me = rustix::process::geteuid().as_raw();
@@ -162,6 +164,7 @@ mod tests {
         assert!(frame::read::<String>(&mut stream).is_err());
     }
 
+    // RN01.
     #[test]
     fn a_frame_that_is_no_request_ends_the_connection_and_not_the_service() {
         let me = rustix::process::geteuid().as_raw();

@@ -526,6 +526,7 @@ mod tests {
         assert_eq!(interface("a.b.slice"), "org.freedesktop.systemd1.Slice");
     }
 
+    // SV13.
     #[test]
     fn without_a_bus_every_verb_fails_as_a_connection_and_in_time() {
         let dir = tempfile::tempdir().unwrap();

@@ -58,7 +58,7 @@ impl Cache {
 
     /// The artefact of this component and engine, if it is there and is ours.
     pub(crate) fn get(&self, component: Digest, engine: &str) -> Option<Artefact> {
-        let file = fs::File::open(self.path(component, engine)).ok()?;
+        let file = file(&self.path(component, engine)).ok()?;
         let mut all = Vec::new();
         file.take(MAX_ARTEFACT + 65_536).read_to_end(&mut all).ok()?;
         let (mac, body) = all.split_at_checked(MAC_LEN)?;
@@ -83,7 +83,12 @@ impl Cache {
             .into_bytes();
         let path = self.path(component, &artefact.engine);
         let half = path.with_extension("half");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
+        // What a runner that died left there. Made anew, so that no link is written through.
+        match fs::remove_file(&half) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
         file.write_all(&mac)?;
         file.write_all(&body)?;
         fs::rename(half, path)
@@ -105,9 +110,23 @@ impl Cache {
     }
 }
 
+/// A regular file of ours with one name: a link is not followed, and a FIFO does not hold the runner up.
+fn file(path: &Path) -> io::Result<fs::File> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let meta = file.metadata()?;
+    if meta.is_file() && meta.nlink() == 1 && meta.uid() == rustix::process::geteuid().as_raw() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "it must be a regular file of ours with one name"))
+    }
+}
+
 fn key(path: &Path) -> io::Result<[u8; KEY_LEN]> {
     let mut key = [0; KEY_LEN];
-    match fs::File::open(path) {
+    match file(path) {
         Ok(mut file) => {
             file.read_exact(&mut key)?;
             return Ok(key);
@@ -147,6 +166,7 @@ mod tests {
         assert_eq!(again.get(component, "e1").unwrap().bytes, b"machine code");
     }
 
+    // AC01, AC03.
     #[test]
     fn a_flipped_bit_anywhere_means_compile_again() {
         let (_dir, cache) = cache();
@@ -162,6 +182,7 @@ mod tests {
         }
     }
 
+    // AC01.
     #[test]
     fn an_artefact_of_another_remedy_or_engine_is_not_taken() {
         let (_dir, cache) = cache();
@@ -173,6 +194,7 @@ mod tests {
         assert!(cache.get(a, "e1").is_some());
     }
 
+    // AC02.
     #[test]
     fn a_directory_that_others_can_read_is_not_used() {
         use std::os::unix::fs::PermissionsExt as _;
@@ -181,5 +203,51 @@ mod tests {
         assert!(Cache::open(dir.path()).is_err());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(Cache::open(dir.path()).is_ok());
+    }
+
+    // AC02.
+    #[test]
+    fn a_link_a_second_name_or_a_fifo_in_the_cache_is_not_taken() {
+        let (dir, cache) = cache();
+        let component = Digest::of(b"c");
+        cache.put(component, &artefact()).unwrap();
+        let path = cache.path(component, "e1");
+        assert!(cache.get(component, "e1").is_some());
+        let aside = dir.path().join("aside");
+        fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink(&aside, &path).unwrap();
+        assert!(cache.get(component, "e1").is_none(), "a link to the very artefact");
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&aside, &path).unwrap();
+        assert!(cache.get(component, "e1").is_none(), "a second name of it");
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(cache.get(component, "e1").is_none(), "and nobody waits for a writer");
+        // What is written takes the place of what was there, and follows nothing.
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "theirs").unwrap();
+        std::os::unix::fs::symlink(&victim, path.with_extension("half")).unwrap();
+        cache.put(component, &artefact()).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"theirs");
+        assert_eq!(cache.get(component, "e1").unwrap().bytes, b"machine code");
+    }
+
+    // AC05.
+    #[test]
+    fn what_was_only_half_written_is_never_found() {
+        let (_dir, cache) = cache();
+        let component = Digest::of(b"c");
+        cache.put(component, &artefact()).unwrap();
+        let path = cache.path(component, "e1");
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(cache.get(component, "e1").is_none(), "{length} bytes");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::write(path.with_extension("half"), &whole).unwrap();
+        assert!(cache.get(component, "e1").is_none());
+        cache.put(component, &artefact()).unwrap();
+        assert!(cache.get(component, "e1").is_some());
     }
 }

@@ -13,10 +13,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use theriac_model::call::{Call, Export, FaultInput, Opinion, Reply, Report};
+use theriac_model::denial::Denial;
 use theriac_model::units::Blob;
 use theriac_protocol::frame::{self, Frame, FrameError};
 use theriac_protocol::process::Identity;
 use theriac_protocol::worker::{CHUNK, EndReason, FromWorker, MAX_ARTEFACT, ToWorker, WorkerLimits};
+
+use crate::exchange::Timed;
 
 /// How long a worker may take to start and raise its walls.
 const START: Duration = Duration::from_secs(5);
@@ -24,6 +27,10 @@ const START: Duration = Duration::from_secs(5);
 const COMPILE: Duration = Duration::from_secs(30);
 /// Above the guest's own limit: what the worker needs to translate its end into a sentence before it is killed.
 const GRACE: Duration = Duration::from_millis(500);
+/// Messages of one call beyond those that its limits lead to.
+const SPARE_MESSAGES: u32 = 64;
+/// Characters of a worker's text that are kept. The worker cuts what its guest says; one that was taken over does not.
+const MAX_SAID: usize = 4096;
 
 /// How workers are started.
 #[derive(Debug, Clone)]
@@ -94,9 +101,11 @@ pub enum Compiled {
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
-    stream: UnixStream,
+    stream: Timed,
     engine: String,
     walls: Vec<String>,
+    /// Messages that one call may have before it is no remedy's any more.
+    messages: u32,
 }
 
 impl Worker {
@@ -117,7 +126,13 @@ impl Worker {
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        let mut worker = Self { child, stream: ours, engine: String::new(), walls: Vec::new() };
+        let mut worker = Self {
+            child,
+            stream: Timed::new(ours),
+            engine: String::new(),
+            walls: Vec::new(),
+            messages: SPARE_MESSAGES,
+        };
         match worker.receive(Instant::now() + START, "it started")? {
             FromWorker::Ready { engine, walls, .. } => (worker.engine, worker.walls) = (engine, walls),
             FromWorker::Ended { sentence, .. } => return Err(WorkerError::Walls { sentence }),
@@ -153,8 +168,9 @@ impl Worker {
         let during = "it compiled";
         let deadline = Instant::now() + COMPILE;
         // A worker that refuses early closes its end: what it said is still there to be read.
-        let sent =
-            self.send(&ToWorker::Compile { size: component.len() as u64 }).and_then(|()| self.send_chunks(component));
+        let sent = self
+            .send(&ToWorker::Compile { size: component.len() as u64 }, deadline)
+            .and_then(|()| self.send_chunks(component, deadline));
         let (size, imports) = match self.receive(deadline, during) {
             Ok(FromWorker::Compiled { size, imports }) if size <= MAX_ARTEFACT => (size, imports),
             Ok(FromWorker::Ended { reason, sentence }) => return Ok(Compiled::Refused { reason, sentence }),
@@ -195,11 +211,16 @@ impl Worker {
     ) -> Result<Option<Ending>, WorkerError> {
         let during = "it loaded the component";
         let gone = |source| WorkerError::Gone { during, source };
-        self.send(&ToWorker::Load { size: artefact.bytes.len() as u64, limits, imports }).map_err(gone)?;
-        self.send_chunks(&artefact.bytes).map_err(gone)?;
+        // A host call can give out as many handles as may be open, and each is given back with a message of its own.
+        let per_call = limits.handles.saturating_add(1);
+        self.messages = limits.host_calls.saturating_mul(per_call).saturating_add(SPARE_MESSAGES);
+        // A worker that takes nothing in is as late as one that says nothing.
+        let taken = Instant::now() + COMPILE;
+        self.send(&ToWorker::Load { size: artefact.bytes.len() as u64, limits, imports }, taken).map_err(gone)?;
+        self.send_chunks(&artefact.bytes, taken).map_err(gone)?;
         let answer = self.receive(Instant::now() + START, during)?;
         if let FromWorker::Ended { reason, sentence } = answer {
-            return Ok(Some(Ending::Ended { reason, sentence }));
+            return Ok(Some(ended(reason, &sentence)));
         }
         if answer == FromWorker::Loaded { Ok(None) } else { Err(WorkerError::Protocol { during }) }
     }
@@ -213,29 +234,44 @@ impl Worker {
         time: Duration,
         mut answer: impl FnMut(Call) -> Reply,
     ) -> Ending {
-        if let Err(error) = self.send(&ToWorker::Call { export, fault: Box::new(fault) }) {
-            return ended(EndReason::Trap, format!("the worker went away before the call: {error}"));
-        }
         let mut left = time + GRACE;
+        let begun = Instant::now();
+        if let Err(error) = self.send(&ToWorker::Call { export, fault: Box::new(fault) }, begun + left) {
+            return ended(EndReason::Trap, &format!("the worker went away before the call: {error}"));
+        }
         loop {
             let asked = Instant::now();
             let message = self.receive(asked + left, "the remedy ran");
             left = left.saturating_sub(asked.elapsed());
             match message {
+                Ok(FromWorker::Host(_)) if self.messages == 0 => {
+                    return ended(
+                        EndReason::Budget,
+                        "more host calls than its worker lets a remedy make: it was killed",
+                    );
+                }
                 Ok(FromWorker::Host(call)) => {
+                    self.messages -= 1;
                     let reply = answer(*call);
-                    if let Err(error) = self.send(&ToWorker::Reply(Box::new(reply))) {
-                        return ended(EndReason::Trap, format!("the worker went away in a host call: {error}"));
+                    // A worker that does not take its answers must not hold the runner: that is its time too.
+                    let answered = Instant::now();
+                    if let Err(error) = self.send(&ToWorker::Reply(Box::new(reply)), answered + left) {
+                        return ended(EndReason::Trap, &format!("the worker went away in a host call: {error}"));
                     }
+                    left = left.saturating_sub(answered.elapsed());
                 }
-                Ok(FromWorker::Remediated(report)) if export == Export::Remediate => return Ending::Remediated(report),
-                Ok(FromWorker::Checked(opinion)) if export == Export::Check => return Ending::Checked(opinion),
-                Ok(FromWorker::Ended { reason, sentence }) => return ended(reason, sentence),
-                Ok(_) => return ended(EndReason::Trap, "the worker broke the protocol and was killed".to_owned()),
+                Ok(FromWorker::Remediated(report)) if export == Export::Remediate => {
+                    return Ending::Remediated(report_cut(report));
+                }
+                Ok(FromWorker::Checked(opinion)) if export == Export::Check => {
+                    return Ending::Checked(opinion_cut(opinion));
+                }
+                Ok(FromWorker::Ended { reason, sentence }) => return ended(reason, &sentence),
+                Ok(_) => return ended(EndReason::Trap, "the worker broke the protocol and was killed"),
                 Err(_) if left.is_zero() => {
-                    return ended(EndReason::Time, format!("killed at the time limit of {} ms", time.as_millis()));
+                    return ended(EndReason::Time, &format!("killed at the time limit of {} ms", time.as_millis()));
                 }
-                Err(error) => return ended(EndReason::Trap, self.death(&error)),
+                Err(error) => return ended(EndReason::Trap, &self.death(&error)),
             }
         }
     }
@@ -250,19 +286,21 @@ impl Worker {
         }
     }
 
-    fn send(&mut self, message: &ToWorker) -> Result<(), FrameError> {
+    /// Sends one message, all of it by the deadline: a socket's buffer is small, and nobody has to read at the other end.
+    fn send(&mut self, message: &ToWorker, deadline: Instant) -> Result<(), FrameError> {
+        self.stream.deadline = Some(deadline);
         frame::write(&mut self.stream, &Frame { epoch: 0, id: 0, message })
     }
 
-    fn send_chunks(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
-        bytes.chunks(CHUNK).try_for_each(|piece| self.send(&ToWorker::Chunk(Blob(piece.to_vec()))))
+    fn send_chunks(&mut self, bytes: &[u8], deadline: Instant) -> Result<(), FrameError> {
+        bytes.chunks(CHUNK).try_for_each(|piece| self.send(&ToWorker::Chunk(Blob(piece.to_vec())), deadline))
     }
 
     /// Reads one message. A worker that drips bytes gains nothing: each read has only what is left until the deadline, and
     /// a frame is short.
     fn receive(&mut self, deadline: Instant, during: &'static str) -> Result<FromWorker, WorkerError> {
-        let mut reader = Until { stream: &self.stream, deadline };
-        frame::read(&mut reader).map(|frame| frame.message).map_err(|source| WorkerError::Gone { during, source })
+        self.stream.deadline = Some(deadline);
+        frame::read(&mut self.stream).map(|frame| frame.message).map_err(|source| WorkerError::Gone { during, source })
     }
 
     fn kill(&mut self) {
@@ -278,8 +316,35 @@ impl Drop for Worker {
     }
 }
 
-fn ended(reason: EndReason, sentence: String) -> Ending {
-    Ending::Ended { reason, sentence }
+fn ended(reason: EndReason, sentence: &str) -> Ending {
+    Ending::Ended { reason, sentence: cut(sentence) }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_SAID).collect()
+}
+
+fn report_cut(report: Report) -> Report {
+    match report {
+        Report::Treated(said) => Report::Treated(cut(&said)),
+        Report::NothingToDo(said) => Report::NothingToDo(cut(&said)),
+        Report::GaveUp(said) => Report::GaveUp(cut(&said)),
+        Report::Denied(Denial { cause, label, rule, attempted, suggestion }) => {
+            let made = Denial::new(cause, label, &cut(&rule), attempted);
+            Report::Denied(match suggestion {
+                Some(line) => made.suggest(cut(&line)),
+                None => made,
+            })
+        }
+    }
+}
+
+fn opinion_cut(opinion: Opinion) -> Opinion {
+    match opinion {
+        Opinion::Satisfied => Opinion::Satisfied,
+        Opinion::Unsure(said) => Opinion::Unsure(cut(&said)),
+        Opinion::NotImproved(said) => Opinion::NotImproved(cut(&said)),
+    }
 }
 
 /// The limit that ended a worker, by its signal or its exit code (`theriac-worker` documents them).
@@ -292,22 +357,5 @@ fn limit_of(status: std::process::ExitStatus) -> Option<&'static str> {
         (Some(_), _) => Some("it crashed"),
         (None, Some(71)) => Some("it used up its memory"),
         (None, _) => None,
-    }
-}
-
-/// A reader whose every read ends at the deadline.
-struct Until<'a> {
-    stream: &'a UnixStream,
-    deadline: Instant,
-}
-
-impl io::Read for Until<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.set_read_timeout(Some(left))?;
-        io::Read::read(&mut self.stream, buffer)
     }
 }
