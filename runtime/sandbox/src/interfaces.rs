@@ -207,6 +207,7 @@ mod tests {
         }
     }
 
+    // AB03.
     #[test]
     fn an_interface_is_linked_when_a_grant_covers_it_and_named_when_none_does() {
         let files = "theriac:remedy/files@0.1.0";
@@ -227,6 +228,7 @@ mod tests {
         }
     }
 
+    // AB03.
     #[test]
     fn wasi_is_refused_by_name_with_what_to_use_in_its_place() {
         check(
@@ -245,6 +247,7 @@ mod tests {
         );
     }
 
+    // AB04.
     #[test]
     fn a_wasi_that_the_manifest_asks_for_is_the_sealed_one() {
         for import in ["wasi:filesystem/preopens@0.2.6", "wasi:sockets/tcp@0.2.12", "wasi:cli/exit@0.2.0"] {

@@ -64,6 +64,7 @@ impl ResourceLimiter for Meter {
 mod tests {
     use super::*;
 
+    // RS06.
     #[test]
     fn the_limit_is_on_the_sum_and_a_refusal_is_remembered() {
         let mut meter = Meter::new(16 << 20);

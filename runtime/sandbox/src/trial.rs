@@ -38,11 +38,13 @@ pub enum Attempt {
     Executable,
     /// Abort, which is allowed and is SIGABRT.
     Abort,
+    /// Write where nothing is, which is SIGSEGV behind the walls as before them.
+    Crash,
 }
 
 impl Attempt {
     /// Every attempt, by name.
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("nothing", Self::Nothing),
         ("open", Self::Open),
         ("socket", Self::Socket),
@@ -53,6 +55,7 @@ impl Attempt {
         ("memfd", Self::Memfd),
         ("executable", Self::Executable),
         ("abort", Self::Abort),
+        ("crash", Self::Crash),
     ];
 
     /// By name.
@@ -87,7 +90,8 @@ pub fn end_now(code: i32) -> ! {
 fn attempt(attempt: Attempt) -> bool {
     let null = c"/dev/null".as_ptr();
     let exec = libc::PROT_READ | libc::PROT_EXEC;
-    // SAFETY: each call gets valid constants and static strings; those that make a process end it at once.
+    // SAFETY: each call gets valid constants and static strings; those that make a process end it at once. The write to the
+    // second page, which nobody can map, is meant to end this one.
     let answer = unsafe {
         match attempt {
             Attempt::Nothing => 0,
@@ -109,6 +113,10 @@ fn attempt(attempt: Attempt) -> bool {
                 libc::syscall(libc::SYS_mmap, 0, 4096, exec, flags, -1, 0)
             }
             Attempt::Abort => libc::abort(),
+            Attempt::Crash => {
+                std::ptr::without_provenance_mut::<u8>(4096).write_volatile(0);
+                0
+            }
         }
     };
     answer >= 0

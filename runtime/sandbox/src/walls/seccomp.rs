@@ -31,6 +31,23 @@ enum Only {
     OwnSignal(i32),
 }
 
+/// When a worker makes a call, so that a test can take the line out, bring the moment about, and see it missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// A compilation or a run.
+    Work,
+    /// A fault of the guest's becomes a trap.
+    Trap,
+    /// The worker aborts.
+    Abort,
+    /// The worker crashes, and must be seen to have crashed.
+    Crash,
+    /// It goes on after it was stopped by a signal.
+    Stopped,
+    /// Nothing that a test could bring about at will.
+    Rare,
+}
+
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowed {
@@ -40,16 +57,16 @@ pub struct Allowed {
     only: Only,
     /// Why the worker needs it.
     pub why: &'static str,
-    /// Whether an ordinary compilation, run or panic makes it, so that a test fails when the line is no longer needed.
-    pub exercised: bool,
+    /// When it is made.
+    pub deed: Deed,
 }
 
 const fn line(name: &'static str, number: libc::c_long, only: Only, why: &'static str) -> Allowed {
-    Allowed { name, number, only, why, exercised: true }
+    when(Deed::Work, name, number, only, why)
 }
 
-const fn rare(name: &'static str, number: libc::c_long, only: Only, why: &'static str) -> Allowed {
-    Allowed { name, number, only, why, exercised: false }
+const fn when(deed: Deed, name: &'static str, number: libc::c_long, only: Only, why: &'static str) -> Allowed {
+    Allowed { name, number, only, why, deed }
 }
 
 const SECCOMP_SET_MODE_FILTER: u64 = 1;
@@ -61,22 +78,46 @@ pub const ALLOWED: &[Allowed] = &[
     line("mmap", libc::SYS_mmap, Only::Any, "heap, linear memories, the artefact's code"),
     line("munmap", libc::SYS_munmap, Only::Any, "heap, linear memories"),
     line("mprotect", libc::SYS_mprotect, Only::Any, "linear memories grow; the artefact's code becomes executable"),
-    rare("mremap", libc::SYS_mremap, Only::Any, "realloc of large buffers"),
-    rare("madvise", libc::SYS_madvise, Only::Any, "the allocator gives pages back"),
+    line("mremap", libc::SYS_mremap, Only::Any, "realloc of large buffers"),
+    when(Deed::Rare, "madvise", libc::SYS_madvise, Only::Any, "the allocator gives pages back"),
     line("brk", libc::SYS_brk, Only::Any, "heap"),
-    rare("futex", libc::SYS_futex, Only::Any, "the lock that main and clock thread share"),
+    when(Deed::Rare, "futex", libc::SYS_futex, Only::Any, "the lock that main and clock thread share"),
     line("clock_nanosleep", libc::SYS_clock_nanosleep, Only::Any, "the clock thread's tick"),
-    rare("restart_syscall", libc::SYS_restart_syscall, Only::Any, "a tick that was interrupted by SIGSTOP goes on"),
-    rare("clock_gettime", libc::SYS_clock_gettime, Only::Any, "machines whose vDSO can't tell the time"),
-    rare("getrandom", libc::SYS_getrandom, Only::Any, "keys of the standard library's hash maps"),
-    rare("sched_yield", libc::SYS_sched_yield, Only::Any, "the clock thread waits for a frame to end"),
-    rare("sigaltstack", libc::SYS_sigaltstack, Only::Any, "wasmtime's stack for signals, the runtime's at exit"),
-    rare("rt_sigaction", libc::SYS_rt_sigaction, Only::Any, "a handler takes itself out before it crashes for good"),
-    rare("rt_sigreturn", libc::SYS_rt_sigreturn, Only::Any, "a guest's fault was a trap, and goes on as one"),
-    rare("rt_sigprocmask", libc::SYS_rt_sigprocmask, Only::Any, "abort"),
-    rare("getpid", libc::SYS_getpid, Only::Any, "abort"),
-    rare("gettid", libc::SYS_gettid, Only::Any, "abort"),
-    rare("tgkill", libc::SYS_tgkill, Only::OwnSignal(libc::SIGABRT), "abort, so that it is told from a forbidden call"),
+    when(
+        Deed::Stopped,
+        "restart_syscall",
+        libc::SYS_restart_syscall,
+        Only::Any,
+        "a tick that was interrupted by SIGSTOP goes on",
+    ),
+    when(Deed::Rare, "clock_gettime", libc::SYS_clock_gettime, Only::Any, "machines whose vDSO can't tell the time"),
+    when(Deed::Rare, "getrandom", libc::SYS_getrandom, Only::Any, "keys of the standard library's hash maps"),
+    when(Deed::Rare, "sched_yield", libc::SYS_sched_yield, Only::Any, "the clock thread waits for a frame to end"),
+    line("sigaltstack", libc::SYS_sigaltstack, Only::Any, "wasmtime's stack for signals, the runtime's at exit"),
+    when(
+        Deed::Crash,
+        "rt_sigaction",
+        libc::SYS_rt_sigaction,
+        Only::Any,
+        "a handler takes itself out before it crashes for good",
+    ),
+    when(
+        Deed::Trap,
+        "rt_sigreturn",
+        libc::SYS_rt_sigreturn,
+        Only::Any,
+        "a guest's fault was a trap, and goes on as one",
+    ),
+    when(Deed::Abort, "rt_sigprocmask", libc::SYS_rt_sigprocmask, Only::Any, "abort"),
+    when(Deed::Abort, "getpid", libc::SYS_getpid, Only::Any, "abort"),
+    when(Deed::Abort, "gettid", libc::SYS_gettid, Only::Any, "abort"),
+    when(
+        Deed::Abort,
+        "tgkill",
+        libc::SYS_tgkill,
+        Only::OwnSignal(libc::SIGABRT),
+        "abort, so that it is told from a forbidden call",
+    ),
     line("exit_group", libc::SYS_exit_group, Only::Any, "the end"),
     line("prlimit64", libc::SYS_prlimit64, Only::First(0), "limits are tightened to the task; until the second filter"),
     line("prctl", libc::SYS_prctl, Only::First(libc::PR_SET_NO_NEW_PRIVS as u64), "for the second filter; until then"),

@@ -22,6 +22,7 @@ fn a_remedy_runs_from_its_component_to_its_report() {
     assert!(matches!(end, End::Said(FromWorker::Remediated(Report::Treated(text))) if text.is_empty()));
 }
 
+// AB12.
 #[test]
 fn check_is_called_in_a_store_of_its_own() {
     let component = guest::component(&Parts {
@@ -59,12 +60,14 @@ fn a_denial_reaches_the_remedy_and_comes_back_as_its_answer() {
     assert!(matches!(&end, End::Said(FromWorker::Remediated(Report::Denied(answer))) if *answer == denial), "{end:?}");
 }
 
+// AB14.
 #[test]
 fn a_reply_of_the_wrong_kind_ends_the_run() {
     let end = remediate(&guest::opening(OPEN_AND_DROP), |_| Reply::Count(1));
     assert_eq!(end.sentence(EndReason::Trap), "the runner's reply does not fit the call");
 }
 
+// AB03.
 #[test]
 fn an_import_that_no_grant_covers_is_not_linked_and_is_named() {
     let (artefact, imports) = Runner::start(&[]).unwrap().compile(&guest::opening(OPEN_AND_DROP)).unwrap();
@@ -88,6 +91,7 @@ fn a_runner_that_goes_away_ends_the_worker() {
     assert_eq!(runner.child.wait().unwrap().code(), Some(0));
 }
 
+// AC03.
 #[test]
 fn damaged_bytes_in_place_of_an_artefact_are_refused() {
     let mut runner = Runner::start(&[]).unwrap();

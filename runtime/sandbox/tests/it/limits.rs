@@ -5,7 +5,7 @@ use std::time::Duration;
 use theriac_model::call::{Call, Handle, Reply};
 use theriac_protocol::worker::{EndReason, WorkerLimits};
 
-use crate::guest::{self, FIELDS_LOG, LOG, Parts, WITH_LOG};
+use crate::guest::{self, FIELDS_FILES, FIELDS_LOG, FILES, LOG, Parts, WITH_LOG};
 use crate::runner::{LIMITS, Runner, no_calls, remediate, remediate_within};
 
 fn is_stopped_in_time(parts: &Parts) {
@@ -15,6 +15,7 @@ fn is_stopped_in_time(parts: &Parts) {
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
+// RS01.
 #[test]
 fn a_loop_ends_at_the_deadline_wherever_it_is() {
     is_stopped_in_time(&Parts { remediate: "(loop (br 0)) (i32.const 0)", ..Parts::default() });
@@ -23,6 +24,7 @@ fn a_loop_ends_at_the_deadline_wherever_it_is() {
     is_stopped_in_time(&Parts { post_return: "(loop (br 0))", ..Parts::default() });
 }
 
+// RS04.
 #[test]
 fn a_loop_of_bulk_instructions_ends_too() {
     is_stopped_in_time(&Parts {
@@ -32,6 +34,7 @@ fn a_loop_of_bulk_instructions_ends_too() {
     });
 }
 
+// RS03.
 #[test]
 fn the_time_of_a_host_call_is_not_the_guests() {
     let component = guest::logging(
@@ -47,6 +50,7 @@ fn the_time_of_a_host_call_is_not_the_guests() {
     assert!(took >= Duration::from_millis(400), "{took:?}");
 }
 
+// RS05.
 #[test]
 fn memory_ends_at_the_limit_and_says_what_was_asked() {
     let grow = "(if (i32.eq (memory.grow (i32.const 400)) (i32.const -1)) (then unreachable)) (i32.const 1024)";
@@ -56,6 +60,7 @@ fn memory_ends_at_the_limit_and_says_what_was_asked() {
     assert!(matches!(remediate(&guest::running(small), no_calls), crate::runner::End::Said(_)));
 }
 
+// RS05, RS06.
 #[test]
 fn a_memory_that_begins_too_large_and_a_table_count_against_the_same_limit() {
     let table = Parts { fields: "(table 3000000 funcref)", ..Parts::default() };
@@ -67,6 +72,7 @@ fn a_memory_that_begins_too_large_and_a_table_count_against_the_same_limit() {
     assert_eq!(sentence, "memory: asked 4 GiB, allowed 16 MiB");
 }
 
+// RS07.
 #[test]
 fn recursion_ends_at_the_guests_stack() {
     let parts = Parts { fields: "(func $f (call $f))", remediate: "(call $f) (i32.const 0)", ..Parts::default() };
@@ -74,6 +80,7 @@ fn recursion_ends_at_the_guests_stack() {
     assert_eq!(sentence, "recursion too deep: the stack has 512 KiB");
 }
 
+// RS02.
 #[test]
 fn host_calls_end_at_the_budget() {
     let mut calls = 0;
@@ -87,6 +94,7 @@ fn host_calls_end_at_the_budget() {
     assert_eq!(calls, 50);
 }
 
+// RS10.
 #[test]
 fn a_log_flood_is_cut_at_the_budget() {
     let mut bytes = 0;
@@ -101,6 +109,7 @@ fn a_log_flood_is_cut_at_the_budget() {
     assert!(bytes < 4_200, "{bytes}");
 }
 
+// RS08, RS09.
 #[test]
 fn a_string_of_a_hundred_megabytes_is_not_taken_over() {
     let outside = guest::logging("(call $info (i32.const 0) (i32.const 104857600)) (i32.const 1024)");
@@ -113,6 +122,7 @@ fn a_string_of_a_hundred_megabytes_is_not_taken_over() {
     assert_eq!(sentence, "more than 1 MiB handed over in one call");
 }
 
+// AB09, RS08.
 #[test]
 fn a_result_that_lies_about_its_length_is_a_trap() {
     let lie = "(i32.store (i32.const 1032) (i32.const 2048)) (i32.store (i32.const 1036) (i32.const 2147483647)) (i32.const 1024)";
@@ -127,6 +137,7 @@ fn a_result_that_lies_about_its_length_is_a_trap() {
     remediate(&guest::running(bad_utf8), no_calls).sentence(EndReason::Trap);
 }
 
+// RS11.
 #[test]
 fn handles_end_at_the_limit() {
     let hoard = "(loop (call $open (i32.const 2048) (i32.const 4) (i32.const 1024)) (br 0)) (i32.const 0)";
@@ -138,6 +149,7 @@ fn handles_end_at_the_limit() {
     assert_eq!(end.sentence(EndReason::Budget), "more than 8 open handles");
 }
 
+// AB14.
 #[test]
 fn a_handle_that_was_never_given_is_a_trap() {
     let forged = guest::opening("(call $drop (i32.const 7)) (i32.const 1024)");
@@ -145,6 +157,7 @@ fn a_handle_that_was_never_given_is_a_trap() {
     assert!(sentence.starts_with("it broke the calling convention: unknown handle index"), "{sentence}");
 }
 
+// RS11.
 #[test]
 fn handles_of_the_guests_own_making_end_at_the_limit() {
     let parts = Parts {
@@ -158,6 +171,7 @@ fn handles_of_the_guests_own_making_end_at_the_limit() {
     assert_eq!(sentence, "too many open handles");
 }
 
+// RS10.
 #[test]
 fn a_panic_arrives_as_its_text_with_file_and_line() {
     let component = guest::logging(
@@ -172,12 +186,62 @@ fn a_panic_arrives_as_its_text_with_file_and_line() {
     assert_eq!(told, [Call::Panicked { message: "boom 42".into(), file: "src/lib.rs".into(), line: 9 }]);
 }
 
+// RS10.
+#[test]
+fn a_panic_of_a_hundred_thousand_letters_is_cut() {
+    let component = guest::logging(
+        "(drop (memory.grow (i32.const 4))) (memory.fill (i32.const 8192) (i32.const 65) (i32.const 100000))
+         (call $panicked (i32.const 8192) (i32.const 100000) (i32.const 8192) (i32.const 100000) (i32.const 9)) unreachable",
+    );
+    let mut told = 0;
+    let end = remediate(&component, |call| {
+        if let Call::Panicked { message, file, .. } = call {
+            told = message.chars().count() + file.chars().count();
+        }
+        Reply::Done
+    });
+    assert!((2_200..2_300).contains(&told), "{told}");
+    assert!(end.sentence(EndReason::Trap).chars().count() < 2_400);
+}
+
+// AB14.
+#[test]
+fn a_handle_that_was_given_back_or_is_of_another_kind_is_a_trap() {
+    let open = "(call $open (i32.const 2048) (i32.const 4) (i32.const 1024))";
+    let once = format!(
+        "{open} (call $drop (i32.load (i32.const 1028))) (i64.store (i32.const 1024) (i64.const 0)) (i32.const 1024)"
+    );
+    let end = remediate(&guest::opening(once.leak()), opened_or_done);
+    assert!(matches!(end, crate::runner::End::Said(theriac_protocol::worker::FromWorker::Remediated(_))), "{end:?}");
+    let twice = format!(
+        "{open} (call $drop (i32.load (i32.const 1028))) (call $drop (i32.load (i32.const 1028))) (i32.const 1024)"
+    );
+    let sentence = remediate(&guest::opening(twice.leak()), opened_or_done).sentence(EndReason::Trap);
+    assert!(sentence.starts_with("it broke the calling convention: unknown handle index"), "{sentence}");
+    let other = Parts {
+        imports: format!("{FILES} (type $own (resource (rep i32))) (core func $drop_own (canon resource.drop $own))")
+            .leak(),
+        with: r#"(with "files" (instance (export "open" (func $open)) (export "drop" (func $drop_own))))"#,
+        fields: FIELDS_FILES,
+        remediate: format!("{open} (call $drop (i32.load (i32.const 1028))) (i32.const 1024)").leak(),
+        ..Parts::default()
+    };
+    let sentence = remediate(&guest::component(&other), opened_or_done).sentence(EndReason::Trap);
+    assert!(sentence.starts_with("it broke the calling convention: "), "{sentence}");
+}
+
+fn opened_or_done(call: Call) -> Reply {
+    if matches!(call, Call::Open { .. }) { Reply::Opened(Handle(4711)) } else { Reply::Done }
+}
+
+// AB11.
 #[test]
 fn an_abort_without_a_word_is_said_to_be_one() {
     let sentence = remediate(&guest::running("unreachable"), no_calls).sentence(EndReason::Trap);
     assert_eq!(sentence, "it aborted without saying why (no panic message was sent)");
 }
 
+// AB07, RS06.
 #[test]
 fn many_instances_are_refused() {
     let mut text = guest::text(&Parts { imports: LOG, with: WITH_LOG, fields: FIELDS_LOG, ..Parts::default() });

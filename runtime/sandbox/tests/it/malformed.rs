@@ -25,6 +25,7 @@ fn with(from: &str, to: &str) -> Vec<u8> {
     wat::parse_str(text.replacen(from, to, 1)).unwrap()
 }
 
+// AB01, AB02, AB06, AC04.
 #[test]
 fn what_is_no_component_is_named() {
     let good = guest::running(guest::RETURN_ZEROS);
@@ -55,6 +56,7 @@ fn what_is_no_component_is_named() {
     }
 }
 
+// AB01.
 #[test]
 fn every_cut_and_every_flipped_byte_is_an_answer_never_a_crash() {
     let good = guest::logging(guest::RETURN_ZEROS);
@@ -66,6 +68,7 @@ fn every_cut_and_every_flipped_byte_is_an_answer_never_a_crash() {
     }
 }
 
+// AB02, AB05.
 #[test]
 fn the_world_is_one() {
     let lacks = with(r#"(export "check" (func $check))"#, "");
@@ -81,6 +84,7 @@ fn the_world_is_one() {
     );
 }
 
+// AB02.
 #[test]
 fn an_export_of_another_type_is_refused_when_it_is_loaded() {
     let component = with(
@@ -94,6 +98,7 @@ fn an_export_of_another_type_is_refused_when_it_is_loaded() {
     assert!(sentence.starts_with("its exports are not those of the world `remedy`: "), "{sentence}");
 }
 
+// AB03, AB04, RS12.
 #[test]
 fn imports_outside_the_contract_are_refused_by_name() {
     for (import, sentence) in [
@@ -118,6 +123,7 @@ fn imports_outside_the_contract_are_refused_by_name() {
     }
 }
 
+// AB03.
 #[test]
 fn an_import_of_the_right_name_with_other_types_is_refused_when_it_is_loaded() {
     let component = guest::component(&Parts {
@@ -158,6 +164,7 @@ fn leb(mut number: usize) -> Vec<u8> {
     }
 }
 
+// AB01.
 #[test]
 fn twenty_thousand_components_are_refused_at_once() {
     let mut component = b"\0asm\x0d\0\x01\0".to_vec();
@@ -173,6 +180,7 @@ fn twenty_thousand_components_are_refused_at_once() {
     assert_eq!(refused(&component, EndReason::Malformed), "it has more than 64 nested components");
 }
 
+// AB01.
 #[test]
 fn components_in_components_and_types_in_types_are_refused_without_recursion() {
     let mut nested = b"\0asm\x0d\0\x01\0".to_vec();
@@ -193,6 +201,7 @@ fn components_in_components_and_types_in_types_are_refused_without_recursion() {
     assert_eq!(refused(&component, EndReason::Malformed), "it has more than 2000 nested component types");
 }
 
+// AB07.
 #[test]
 fn types_that_double_are_survived() {
     let mut types = String::from("(component (type $t0 (tuple string string))");
@@ -202,6 +211,7 @@ fn types_that_double_are_survived() {
     is_survived("doubling", &with("(component ", &types));
 }
 
+// RS15.
 #[test]
 fn bombs_for_the_compiler_are_survived() {
     let table = format!("(block (br_table {} (local.get 0)))", "0 ".repeat(65_000));
@@ -228,6 +238,7 @@ fn bombs_for_the_compiler_are_survived() {
     }
 }
 
+// RS16.
 #[test]
 fn sixteen_megabytes_of_custom_section_are_refused() {
     let mut component = guest::running(guest::RETURN_ZEROS);
