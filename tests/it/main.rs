@@ -10,6 +10,7 @@
 )]
 
 mod authors;
+mod catalogue;
 mod containers;
 mod contract;
 mod crash;

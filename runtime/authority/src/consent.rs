@@ -164,6 +164,7 @@ mod tests {
         Consent::verify(note.to_string().as_bytes(), operators, &question(), now)
     }
 
+    // RN06.
     #[test]
     fn an_operators_yes_to_this_question_counts_until_it_expires() {
         let alice = signer("alice");
@@ -175,6 +176,7 @@ mod tests {
         assert_eq!(verify(&note, &operators, LATER), Err(ConsentError::Expired { at: LATER }));
     }
 
+    // RN06.
     #[test]
     fn a_stranger_is_no_operator() {
         let (alice, eve) = (signer("alice"), signer("eve"));
@@ -183,6 +185,7 @@ mod tests {
         assert_eq!(refused.to_string(), "no operator of the trust store signed this consent; it names: eve");
     }
 
+    // RN06.
     #[test]
     fn a_yes_to_another_question_is_none_to_this_one() {
         let alice = signer("alice");
@@ -198,6 +201,7 @@ mod tests {
         }
     }
 
+    // RN06, SG15.
     #[test]
     fn a_signature_over_another_domain_is_no_consent() {
         let alice = signer("alice");

@@ -224,6 +224,7 @@ mod tests {
         assert_eq!(Note::parse(note.as_bytes()).unwrap().verify([&key]).unwrap(), [&key]);
     }
 
+    // SG01.
     #[test]
     fn no_flipped_bit_leaves_a_verified_note_with_the_same_signers() {
         let (alice, bob) = (signer("alice"), signer("bob"));
@@ -237,6 +238,7 @@ mod tests {
         }
     }
 
+    // SG02.
     #[test]
     fn what_is_cut_appended_doubled_or_in_the_wrong_line_ends_is_refused() {
         let alice = signer("alice");
@@ -261,6 +263,7 @@ mod tests {
         }
     }
 
+    // SG11.
     #[test]
     fn one_key_counts_once_under_any_number_of_lines() {
         let alice = signer("alice");
@@ -272,6 +275,7 @@ mod tests {
         assert!(matches!(again.sign(&alice), Err(NoteError::SignedAlready { .. })));
     }
 
+    // SG09.
     #[test]
     fn a_key_id_is_a_hint_and_no_proof() {
         let (alice, mallory) = (signer("alice"), signer("mallory"));
@@ -284,6 +288,7 @@ mod tests {
         assert!(matches!(note.verify([alice.public()]), Err(NoteError::BadSignature { .. })));
     }
 
+    // SG14.
     #[test]
     fn sixteen_signatures_are_read_and_seventeen_are_not() {
         let alice = signer("alice");
@@ -297,6 +302,7 @@ mod tests {
         assert!(matches!(Note::parse(&vec![b'x'; MAX_NOTE + 1]), Err(NoteError::TooLong { .. })));
     }
 
+    // SG10.
     #[test]
     fn a_signature_with_the_identity_point_proves_nothing() {
         // R = identity, S = 0: what plain `verify` accepts under a small-order key.

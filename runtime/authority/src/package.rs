@@ -261,6 +261,7 @@ mod tests {
         assert_eq!(open(embed(&component(), &long).unwrap()).unwrap().manifest_text, long);
     }
 
+    // AB02, AB06, AC04.
     #[test]
     fn what_is_no_component_is_called_by_its_name() {
         refused(
@@ -281,6 +282,7 @@ mod tests {
         );
     }
 
+    // SG03.
     #[test]
     fn exactly_one_manifest_is_allowed_and_at_the_top_only() {
         refused(
@@ -300,6 +302,7 @@ mod tests {
         assert!(matches!(embed(&embed(&component(), MANIFEST).unwrap(), MANIFEST), Err(PackageError::SecondManifest)));
     }
 
+    // SG02, SG03, SG17.
     #[test]
     fn a_cut_or_extended_file_is_refused_or_has_another_hash() {
         let whole = embed(&component(), MANIFEST).unwrap();
@@ -310,6 +313,7 @@ mod tests {
         assert_ne!(open(longer).unwrap().digest, open(whole).unwrap().digest);
     }
 
+    // RS16.
     #[test]
     fn a_file_beyond_the_cap_is_refused_before_it_is_hashed() {
         refused(vec![0; MAX_PACKAGE + 1], &expect!["it has 16.0 MiB, at most 16 MiB are read"]);

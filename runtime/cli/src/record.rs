@@ -129,6 +129,7 @@ mod tests {
 
     use super::*;
 
+    // AB10.
     #[test]
     fn what_a_remedy_says_can_not_break_out_of_its_line() {
         let run = RunId::parse("r-1").unwrap();

@@ -80,6 +80,7 @@ pub fn indent(text: &str) -> String {
 mod tests {
     use super::*;
 
+    // AB10.
     #[test]
     fn text_from_outside_can_neither_colour_nor_move_nor_turn_the_line() {
         assert_eq!(outside("a\u{1b}[2Jb\r\nc\u{202e}d"), "a\\u{1b}[2Jb\\r\\nc\\u{202e}d");

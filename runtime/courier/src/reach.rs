@@ -124,6 +124,7 @@ mod tests {
         }
     }
 
+    // NW03.
     #[test]
     fn each_switch_opens_its_own_addresses_and_no_others() {
         let only = |loopback, private, metadata| Reach { loopback, private, metadata };

@@ -377,6 +377,7 @@ mod tests {
         assert!(refused("[[service]]\nname = \"../a\"\ncommand = [\"/x\"]").contains("unit name"));
     }
 
+    // EX04.
     #[test]
     fn a_program_is_an_absolute_path_listed_once() {
         let program = |path: &str| format!("[[program]]\npath = \"{path}\"\n");

@@ -213,6 +213,7 @@ fn a_program_that_is_not_there_is_refused_with_the_kernels_reason() {
 /// It ignores TERM, and one child left by a double fork into a session of its own.
 const STUBBORN: &str = r#"trap "" TERM; setsid sh -c "trap \"\" TERM; (echo \$\$ > DIR/escaped; while :; do sleep 1000; done) &" & echo $$ > DIR/main; while :; do sleep 1000; done"#;
 
+// EX10.
 #[test]
 fn a_stop_leaves_nothing_not_even_what_double_forked_and_ignores_term() {
     let launcher = Launcher::start(&service(STUBBORN, "stop_timeout = \"100ms\""));
@@ -277,6 +278,7 @@ fn restart_reload_and_kill_do_what_they_say() {
     launcher.wait_for("the automatic restart", |state| state.restarts == 1 && state.is_up());
 }
 
+// EX11.
 #[test]
 fn a_service_gets_only_the_environment_and_descriptors_that_are_written_down() {
     let script = "env > DIR/env; ls -l /proc/self/fd > DIR/fds; cat /proc/self/status > DIR/status; exec sleep 1000";

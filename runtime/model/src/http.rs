@@ -238,6 +238,7 @@ mod tests {
         }
     }
 
+    // NW04, NW05, NW09.
     #[test]
     fn other_spellings_of_an_address_are_no_origin() {
         for text in [

@@ -219,6 +219,7 @@ impl From<Digest> for String {
 mod tests {
     use super::*;
 
+    // SG19.
     #[test]
     fn a_slug_is_taken_and_its_neighbours_are_refused() {
         assert_eq!(RemedyName::parse("disk-reclaim").unwrap().as_str(), "disk-reclaim");
@@ -227,6 +228,7 @@ mod tests {
         }
     }
 
+    // SV01, SV02, SV03, SV04, SV06.
     #[test]
     fn a_unit_name_is_one_exact_name() {
         for right in ["nginx.service", "getty@tty1.service", "dev-disk\\x2d.mount", "web"] {

@@ -184,6 +184,7 @@ mod tests {
         assert_eq!(params.values().next(), Some(&ParamValue::Integer(7)));
     }
 
+    // RN05.
     #[test]
     fn a_value_out_of_bounds_is_refused_not_clamped() {
         let name = Label::parse("keep_days").unwrap();

@@ -140,6 +140,7 @@ mod tests {
         assert_eq!(found(&[("unattended-upgr", 0, true)]), (Some("unattended-upgr".to_owned()), None));
     }
 
+    // PR03.
     #[test]
     fn a_bystander_under_their_names_is_nobody() {
         assert_eq!(found(&[("dpkg", 1000, false), ("restic", 33, false), ("apt-get", 1000, true)]), (None, None));
@@ -172,6 +173,7 @@ garbage
         assert!(held().contains(&std::process::id()));
     }
 
+    // PR03.
     #[test]
     fn a_running_process_that_took_the_name_of_a_tool_counts_only_as_root() {
         use std::os::unix::process::CommandExt as _;

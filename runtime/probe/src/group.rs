@@ -265,6 +265,7 @@ mod tests {
         (Facts { units: [(name.clone(), state)].into(), ..Facts::default() }, GroupId::Unit(name))
     }
 
+    // PR01.
     #[test]
     fn a_units_process_is_a_member_and_this_process_pid_1_and_a_kernel_thread_are_not() {
         let child = Spinner::start("read x < /dev/zero");
@@ -274,6 +275,7 @@ mod tests {
         assert!(members[0].start > 0);
     }
 
+    // PR03.
     #[test]
     fn a_name_like_ours_makes_nobody_one_of_us() {
         use std::os::unix::process::CommandExt as _;
@@ -302,6 +304,7 @@ mod tests {
         assert_eq!(found, (true, false), "the namesake is a member, and a child of ours is not");
     }
 
+    // PR06.
     #[test]
     fn the_processes_of_root_are_no_group_and_an_unknown_unit_has_an_error() {
         let mut groups = Groups::live();
@@ -338,6 +341,7 @@ mod tests {
         assert!(used.cpu > 0 && used.processes == 1 && used.memory > 0 && used.cpus_allowed >= 1, "{used:?}");
     }
 
+    // PR02.
     #[test]
     fn a_reused_pid_is_another_process() {
         let reading = |start, ticks, at_ns| Reading {

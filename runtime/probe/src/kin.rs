@@ -134,6 +134,7 @@ mod tests {
         assert!(!sibling(1, "/bin/sh", 2000, "5:cpu:/system.slice/theriac-agent.service\n"));
     }
 
+    // PR03.
     #[test]
     fn a_program_of_ours_counts_as_root_or_as_us_and_proves_nothing_as_anybody_else() {
         for (uid, ours) in [(0, true), (1000, true), (2000, false)] {

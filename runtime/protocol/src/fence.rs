@@ -96,6 +96,7 @@ mod tests {
         Fence { runner: 1000, highest: 0 }
     }
 
+    // RN09.
     #[test]
     fn only_root_and_the_user_who_started_it_are_heard() {
         let peer = |uid| Peer { pid: 7, uid, gid: 7 };

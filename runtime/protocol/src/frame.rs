@@ -158,6 +158,7 @@ mod tests {
         assert_eq!(read::<Vec<String>>(&mut bytes.as_slice()).unwrap(), frame());
     }
 
+    // RN01.
     #[test]
     fn a_length_of_four_gigabytes_is_refused_before_memory_is_taken() {
         let mut bytes = encode(&frame()).unwrap();
@@ -165,6 +166,7 @@ mod tests {
         assert!(matches!(read::<Vec<String>>(&mut bytes.as_slice()), Err(FrameError::TooLong { .. })));
     }
 
+    // RN01.
     #[test]
     fn an_end_between_frames_is_closed_and_a_cut_frame_is_a_failure() {
         let bytes = encode(&frame()).unwrap();
@@ -182,6 +184,7 @@ mod tests {
     }
 
     proptest::proptest! {
+        // RN01.
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             drop(read::<Vec<String>>(&mut bytes.as_slice()));

@@ -142,6 +142,7 @@ mod tests {
         assert_eq!(read_if_there(&path, MAX).unwrap().as_deref(), Some(TEXT));
     }
 
+    // CF34, SG16.
     #[test]
     fn refuses_a_file_or_a_directory_that_others_can_write() {
         let (dir, path) = file_in_private_directory();
@@ -154,6 +155,7 @@ mod tests {
         assert_eq!(read(&path, MAX).unwrap(), TEXT, "nobody can exchange a file of ours in a sticky directory");
     }
 
+    // CF34, SG16.
     #[test]
     fn refuses_a_symlink_a_directory_and_a_fifo_without_hanging() {
         let (dir, path) = file_in_private_directory();

@@ -13,6 +13,7 @@ fn names() -> BTreeSet<String> {
     TARGETS.iter().map(|target| target.name.to_owned()).collect()
 }
 
+// AB01, RN01.
 #[test]
 fn every_seed_keeps_the_promises_of_its_target_and_both_answers_are_among_them() {
     let mut lacks = Vec::new();

@@ -164,6 +164,7 @@ fn what_the_operator_does_not_leave_is_not_granted() {
     assert_eq!(scene.host(r#"verbs = ["restart", "start"]"#, r#"verbs = ["start"]"#).refused(), "grants");
 }
 
+// CF40.
 #[test]
 fn modes_decide_who_is_asked() {
     let with = |mode: &str| Scene::new(vec![restart()]).host("\"relaxed\"", mode).decide();
@@ -193,6 +194,7 @@ fn a_person_is_asked_and_a_yes_to_this_plan_makes_the_warrant() {
     }
 }
 
+// RN06.
 #[test]
 fn a_consent_covers_a_later_plan_that_is_part_of_it_and_no_larger_one() {
     let share = |scene: Scene| scene.host("traffic_share = 0.2", "traffic_share = 0.6");
@@ -212,6 +214,7 @@ fn a_consent_covers_a_later_plan_that_is_part_of_it_and_no_larger_one() {
     assert!(again.decision.summary.starts_with("the plan is no longer the one that was consented to"));
 }
 
+// RN06.
 #[test]
 fn no_consent_lifts_a_guardrail_or_the_mode() {
     let mut scene = Scene::new(vec![restart()]);
@@ -228,6 +231,7 @@ fn no_consent_lifts_a_guardrail_or_the_mode() {
     assert!(observed.decide_with(Some(&yes)).warrant.is_none());
 }
 
+// RN06.
 #[test]
 fn a_plan_that_is_not_this_runs_gets_none() {
     let change = |change: fn(&mut Plan)| {
@@ -257,8 +261,9 @@ fn a_run_gets_one_warrant_and_only_while_it_waits_for_one() {
     assert_eq!(scene.refused(), "run");
 }
 
+// SG07, SG08.
 #[test]
-fn sg07_sg08_an_approval_that_ran_out_while_the_run_waited_counts_no_more() {
+fn an_approval_that_ran_out_while_the_run_waited_counts_no_more() {
     let mut scene = Scene::new(vec![restart()]);
     assert!(scene.decide().warrant.is_some());
     scene.now = Moment::new(year().until, BEGIN);

@@ -263,6 +263,7 @@ why = "w"
         bound(manifest, host, "host").endpoint("admin").and_then(|endpoint| endpoint.admits(call))
     }
 
+    // NW12.
     #[test]
     fn a_request_is_admitted_by_method_path_query_and_size() {
         let target = |call: &HttpCall| admits(MANIFEST, HOST, call).unwrap();

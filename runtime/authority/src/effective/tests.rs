@@ -148,6 +148,7 @@ fn an_unlisted_unit_is_denied_with_the_line_to_add() {
     );
 }
 
+// SV07.
 #[test]
 fn a_critical_unit_stays_out_even_as_the_target() {
     assert_eq!(rule(bound(MANIFEST, HOST, "unit:dbus.service").unit("target")), "never");
@@ -161,6 +162,7 @@ fn a_label_that_nobody_granted_is_denied_and_never_not_found() {
     assert!(on_mount().dir("../etc\u{1b}[2J").unwrap_err().suggestion.is_none());
 }
 
+// SV08.
 #[test]
 fn theriacs_own_directories_are_out_of_reach_wherever_they_are() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
@@ -174,6 +176,7 @@ fn theriacs_own_directories_are_out_of_reach_wherever_they_are() {
     assert!(own("/var/lib/scratch").dir("logs").is_ok());
 }
 
+// SG13.
 #[test]
 fn a_grant_outside_the_signers_scopes_is_not_bound() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
@@ -184,6 +187,7 @@ fn a_grant_outside_the_signers_scopes_is_not_bound() {
     assert!(effective.series("room").is_ok());
 }
 
+// FS01.
 #[test]
 fn a_file_is_admitted_by_glob_and_verb() {
     let effective = on_mount();
@@ -250,6 +254,7 @@ fn the_operators_empty_list_means_observe() {
     assert_eq!(rule(unit.admits(&UnitCall::Restart)), "runner.unit.verbs");
 }
 
+// FS20.
 #[test]
 fn age_amount_rank_and_use_have_their_limits() {
     let effective = on_mount();
@@ -281,6 +286,7 @@ fn reproducible_globs_are_the_operators_and_count_from_his_directory() {
     assert!(on_mount().dir("logs").unwrap().is_reproducible(Path::new("old/a.gz")));
 }
 
+// SV12.
 #[test]
 fn a_unit_call_is_held_to_verbs_signals_and_bounds() {
     let effective = on_unit();
@@ -305,6 +311,7 @@ fn a_unit_call_is_held_to_verbs_signals_and_bounds() {
     }
 }
 
+// PR04.
 #[test]
 fn a_group_call_is_held_to_verbs_and_signals() {
     let effective = on_unit();
@@ -521,6 +528,7 @@ fn host_with(files: &[FilesVerb], units: &[UnitsVerb], processes: &[ProcessesVer
 }
 
 proptest! {
+    // SG13.
     #[test]
     fn less_configuration_never_allows_more(
         files in some(FilesVerb::ALL),
@@ -542,6 +550,7 @@ proptest! {
         prop_assert!(allowed(&more).is_subset(&allowed(&all)));
     }
 
+    // FS01.
     #[test]
     fn no_path_escapes(path in "(/|\\.|\\.\\.|a|b\\.gz|\u{0}| ){0,12}") {
         let effective = on_mount();

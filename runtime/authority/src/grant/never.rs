@@ -176,6 +176,7 @@ mod tests {
 
     use super::*;
 
+    // SV07, SV08.
     #[test]
     fn critical_units_are_refused_and_their_neighbours_are_not() {
         for name in [
@@ -195,6 +196,7 @@ mod tests {
         }
     }
 
+    // SV08.
     #[test]
     fn critical_directories_are_refused_and_their_neighbours_are_not() {
         for path in ["/", "/etc", "/etc/nginx", "/proc/1", "/var", "/usr/local/log", "/var/lib/theriac/undo", "/root"] {

@@ -100,6 +100,7 @@ fn rule(asked: Result<(), Objection>) -> &'static str {
     asked.map_or_else(|objection| objection.rule(), |()| "ok")
 }
 
+// RN03.
 #[test]
 fn a_target_is_locked_from_the_reservation_until_the_run_is_over() {
     let mut story = Story::default();
@@ -112,6 +113,7 @@ fn a_target_is_locked_from_the_reservation_until_the_run_is_over() {
     assert_eq!(rule(story.at(HOUR).ask(&proposal("i-2", "unit:web", 0))), "ok");
 }
 
+// RS17.
 #[test]
 fn two_runs_are_at_work_at_once_and_only_while_running_or_undoing() {
     let mut story = Story::default();
@@ -130,6 +132,7 @@ fn two_runs_are_at_work_at_once_and_only_while_running_or_undoing() {
     assert_eq!(rule(story.start("r-3")), "slots", "undoing does");
 }
 
+// SV09.
 #[test]
 fn a_target_rests_after_its_ladder_ended_and_not_a_moment_longer() {
     let mut story = Story::default();
@@ -142,6 +145,7 @@ fn a_target_rests_after_its_ladder_ended_and_not_a_moment_longer() {
     assert_eq!(rule(story.at(6 * MINUTE).ask(&other)), "ok");
 }
 
+// RN03, SV09.
 #[test]
 fn an_agent_that_never_ends_a_ladder_does_not_get_round_the_rest() {
     let mut story = Story::default();
@@ -151,6 +155,7 @@ fn an_agent_that_never_ends_a_ladder_does_not_get_round_the_rest() {
     assert_eq!(rule(story.at(5 * MINUTE).ask(&proposal("i-2", "unit:web", 0))), "ok");
 }
 
+// RN04.
 #[test]
 fn a_ladder_is_climbed_from_its_foot_and_no_rung_runs_twice() {
     let mut story = Story::default();
@@ -184,6 +189,7 @@ fn a_rung_that_was_deferred_comes_again_and_one_that_cant_be_tried_here_is_passe
     assert_eq!(rule(story.ask(&proposal("i-1", "unit:web", 1))), "ok");
 }
 
+// SV09.
 #[test]
 fn the_same_fault_three_times_in_a_day_disarms_until_a_person_resets_it() {
     let mut story = Story::default();
@@ -274,6 +280,7 @@ fn nothing_is_healed_inside_a_window_or_a_deploy() {
     assert!(matches!(with(deploy), Err(Objection::Defer { rule: "deploy-lock", .. })));
 }
 
+// SG05.
 #[test]
 fn a_serial_never_sinks() {
     let mut story = Story::default();
@@ -315,6 +322,7 @@ fn what_cant_have_happened_is_refused_and_changes_nothing() {
     assert_eq!(from.apply(&entry(2, 0, 1)), Ok(()));
 }
 
+// SV09.
 #[test]
 fn a_restarted_runner_stands_where_the_killed_one_stood() {
     let mut story = Story::default();
@@ -357,6 +365,7 @@ fn an_ended_incident_is_forgotten_and_its_target_still_rests() {
 
 proptest! {
     /// Whatever an agent proposes, in whatever order: never two runs of one target, never three at work.
+    // RS17.
     #[test]
     fn no_order_of_proposals_gets_past_the_locks(steps in prop::collection::vec((0_u8..6, 0_u8..4, 0_u32..3, 0_u64..HOUR), 0..60)) {
         let mut story = Story::default();

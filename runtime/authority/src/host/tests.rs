@@ -70,6 +70,7 @@ fn an_empty_configuration_watches_the_machine_and_heals_nothing() {
     assert_eq!(targets, [Target::Host]);
 }
 
+// CF01.
 #[test]
 fn unknown_keys_are_refused_with_the_valid_ones() {
     check(
@@ -92,6 +93,7 @@ fn unknown_keys_are_refused_with_the_valid_ones() {
     );
 }
 
+// CF01.
 #[test]
 fn a_mode_without_guardrails_is_refused_with_a_sentence() {
     check(
@@ -104,6 +106,7 @@ fn a_mode_without_guardrails_is_refused_with_a_sentence() {
     check("mode = 'relaxed'", &expect!["accepted"]);
 }
 
+// SV03, SV04, SV08.
 #[test]
 fn a_unit_is_one_full_name_that_is_not_critical() {
     let unit = |name: &str| format!("[[unit]]\nname = '{name}'");
@@ -137,6 +140,7 @@ fn a_unit_is_one_full_name_that_is_not_critical() {
     );
 }
 
+// NW05, NW09.
 #[test]
 fn health_checks_are_of_one_sort_and_name_no_host() {
     let health = |check: &str| format!("[[service]]\nname = 'web'\nhealth = [{check}]");
@@ -169,6 +173,7 @@ fn health_checks_are_of_one_sort_and_name_no_host() {
     );
 }
 
+// CF01.
 #[test]
 fn numbers_have_bounds() {
     check(
@@ -190,6 +195,7 @@ fn numbers_have_bounds() {
     check("[[unit]]\nname = 'a.service'\ntraffic_share = 0.5", &expect!["accepted"]);
 }
 
+// CF01, CF37.
 #[test]
 fn directories_do_not_lie_in_one_another_and_are_not_critical() {
     let dir = |path: &str, label: &str| format!("[[directory]]\npath = '{path}'\nlabel = '{label}'\n");
@@ -226,6 +232,7 @@ fn directories_do_not_lie_in_one_another_and_are_not_critical() {
     );
 }
 
+// CF01.
 #[test]
 fn each_process_has_a_user_of_its_own() {
     check("[uids]\nagent = 1\ncourier_net = 2\nworker = [3, 4]", &expect!["accepted"]);

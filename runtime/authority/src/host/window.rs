@@ -134,6 +134,7 @@ mod tests {
         HostConfig::parse(&format!("[[window]]\nwhy = 'backup'\n{text}")).unwrap().windows.remove(0)
     }
 
+    // CF39.
     #[test]
     fn a_window_holds_its_beginning_and_not_its_end() {
         let window = window("from = '02:00'\nto = '04:30'\n");
@@ -141,6 +142,7 @@ mod tests {
         assert!(window.contains(at(5, 4, 29)) && !window.contains(at(5, 4, 30)));
     }
 
+    // CF39.
     #[test]
     fn a_window_over_midnight_belongs_to_the_day_it_begins_on() {
         let window = window("days = ['fri']\nfrom = '22:00'\nto = '02:00'\n");
@@ -148,6 +150,18 @@ mod tests {
         assert!(window.contains(at(2, 1, 0)), "the night to Saturday");
         assert!(!window.contains(at(1, 1, 0)), "the night to Friday");
         assert!(!window.contains(at(2, 23, 0)), "Saturday evening");
+    }
+
+    // CF39.
+    #[test]
+    fn a_leap_day_is_a_day_and_no_clock_is_put_forward_or_back() {
+        // Thursday 2024-02-29, so many days after 1970-01-01. Windows are in UTC, which has no summer time.
+        let thursday = window("days = ['thu']\nfrom = '01:30'\nto = '02:30'\n");
+        assert!(thursday.contains(at(19_782, 2, 0)));
+        assert!(!thursday.contains(at(19_781, 2, 0)) && !thursday.contains(at(19_783, 2, 0)));
+        // Sunday 2024-03-31, on which there was no 02:30 in much of Europe.
+        let sunday = window("days = ['sun']\nfrom = '02:00'\nto = '03:00'\n");
+        assert!(sunday.contains(at(19_813, 2, 30)) && !sunday.contains(at(19_813, 3, 0)));
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn the_published_c2sp_example_is_understood() {
     assert!(key.verifies(text.as_bytes(), signature.try_into().unwrap()));
 }
 
+// SG09.
 #[test]
 fn a_key_that_is_not_exactly_one_is_refused() {
     let key = signer("alice").public().to_string();
@@ -57,6 +58,7 @@ fn a_key_that_is_not_exactly_one_is_refused() {
     }
 }
 
+// SG10.
 #[test]
 fn small_order_and_non_canonical_keys_are_refused() {
     // The eight small-order points and their non-canonical encodings, as y with either sign.
@@ -99,6 +101,7 @@ fn a_sealed_key_opens_with_its_passphrase_only() {
     assert!(alice.write_sealed(&path, &passphrase()).is_err(), "a key is never overwritten");
 }
 
+// SG16, SG18.
 #[test]
 fn a_key_file_that_others_can_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,6 +147,7 @@ fn openssl_reads_a_sealed_key_and_names_the_same_public_key() {
     assert!(answer.stdout.ends_with(alice.public().point()));
 }
 
+// SG18.
 #[test]
 fn a_secret_is_shown_nowhere() {
     let dir = tempfile::tempdir().unwrap();

@@ -58,6 +58,7 @@ fn the_example_is_read_to_types() {
     assert_eq!(manifest.limits.host_calls, DEFAULT_HOST_CALLS);
 }
 
+// CF01.
 #[test]
 fn an_unknown_key_is_refused_with_the_valid_ones() {
     check(
@@ -118,6 +119,7 @@ fn what_is_missing_is_named() {
     );
 }
 
+// SG06, SG19.
 #[test]
 fn a_wrong_value_says_what_to_write() {
     check(
@@ -204,6 +206,7 @@ fn a_wrong_value_of_a_grant_or_limit_says_what_to_write() {
     );
 }
 
+// CF01.
 #[test]
 fn a_key_that_would_change_nothing_is_refused() {
     check(
@@ -261,6 +264,7 @@ fn a_wasi_is_sealed_or_not_there() {
     );
 }
 
+// SV01, SV07, SV08.
 #[test]
 fn what_can_never_be_granted_is_refused() {
     check(
@@ -320,6 +324,7 @@ fn with_grant(grant: &str, expected: &Expect) {
     expected.assert_eq(&answer.map_or_else(|error| error.to_string(), |_| "accepted".to_owned()));
 }
 
+// PR04.
 #[test]
 fn set_property_and_kill_need_their_bounds() {
     let unit = "[grants.units.other]\nunit = { from = \"incident\" }\nwhy = \"x\"\n";
@@ -362,6 +367,7 @@ fn set_property_and_kill_need_their_bounds() {
     with_grant(&format!("{unit}verbs = [\"kill\"]\nsignals = [\"TERM\"]"), &expect!["accepted"]);
 }
 
+// PR01, PR06.
 #[test]
 fn a_group_names_exactly_one_source() {
     let group = "[grants.processes.p]\nverbs = [\"usage\"]\nwhy = \"x\"\n";
@@ -400,6 +406,7 @@ fn series_and_probes_are_of_the_incident() {
     with_grant("[grants.probes.p]\ncheck = { from = \"incident\" }\nwhy = \"x\"", &expect!["accepted"]);
 }
 
+// EX01, RN05.
 #[test]
 fn parameters_are_bounded_or_enumerated() {
     let choice =
@@ -431,6 +438,7 @@ fn the_grant_lines_are_what_a_signer_reads() {
         grant limits: 32 MiB memory, 10s time, 10000 host calls, 64 handles, 16 KiB of log"#]].assert_eq(&lines);
 }
 
+// SG13.
 #[test]
 fn every_key_that_permits_something_shows_in_the_grant_lines() {
     let lines = |text: &str| grant::lines(&Manifest::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}")));

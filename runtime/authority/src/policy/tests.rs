@@ -93,6 +93,7 @@ fn the_shipped_cases_are_decided_as_they_say() {
     }
 }
 
+// CF40, CF41.
 #[test]
 fn an_operator_can_forbid_remedies_with_a_sealed_wasi_and_only_those() {
     let text = r#"@id("no-wasi") @why("no interpreters here") forbid (
@@ -135,6 +136,7 @@ fn a_decision_names_its_policies_and_says_why() {
     assert_eq!(built_in().decide(&facts).rules, ["relaxed-1-runs"]);
 }
 
+// CF38.
 #[test]
 fn an_operators_forbid_wins_and_a_permit_can_name_a_verb() {
     let nightly = with(r#"@id("no-restarts") @why("restarts are done by hand here")
@@ -157,6 +159,7 @@ fn an_operators_forbid_wins_and_a_permit_can_name_a_verb() {
     assert_eq!(named.decide(&signal).action, Action::Run);
 }
 
+// CF40.
 #[test]
 fn no_permit_of_an_operator_lifts_what_always_needs_a_person() {
     let open = with(r#"@id("everything") permit (principal, action, resource);"#).unwrap();
@@ -169,6 +172,7 @@ fn no_permit_of_an_operator_lifts_what_always_needs_a_person() {
     assert_eq!(open.decide(&unknown).action, Action::RunWithConsent);
 }
 
+// CF01.
 #[test]
 fn policies_with_a_mistake_are_refused_with_file_and_place() {
     let refused = |text: &str| with(text).unwrap_err().to_string();
@@ -331,6 +335,7 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
+    // CF38.
     #[test]
     fn cedar_and_a_small_reference_agree(facts in any_facts()) {
         thread_local!(static POLICIES: Policies = built_in());
@@ -338,6 +343,7 @@ proptest! {
         prop_assert_eq!(decision.action, reference(&facts), "{}", decision.summary);
     }
 
+    // CF38.
     #[test]
     fn the_order_of_policies_changes_nothing(facts in any_facts(), seed in any::<u64>()) {
         let files = [

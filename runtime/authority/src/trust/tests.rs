@@ -113,8 +113,9 @@ fn what_the_right_people_signed_is_approved_and_what_nobody_signed_is_not() {
     );
 }
 
+// SG01, SG02.
 #[test]
-fn sg01_sg02_an_altered_approval_is_refused() {
+fn an_altered_approval_is_refused() {
     let alice = signer("alice");
     let (store, manifest) = (entry(&alice, r#"["*"]"#, ALL_CLASSES), disk_manifest());
     let note = approve(&manifest, year(), &[&alice]);
@@ -127,8 +128,9 @@ fn sg01_sg02_an_altered_approval_is_refused() {
     assert!(judge(&store, &manifest, Some(&note)).is_ok());
 }
 
+// SG04.
 #[test]
-fn sg04_the_approval_of_one_remedy_is_none_of_another() {
+fn the_approval_of_one_remedy_is_none_of_another() {
     let alice = signer("alice");
     let store = TrustStore::parse(&entry(&alice, r#"["*"]"#, ALL_CLASSES)).unwrap();
     let manifest = disk_manifest();
@@ -143,8 +145,9 @@ fn sg04_the_approval_of_one_remedy_is_none_of_another() {
     assert!(matches!(with(&other, component()), Err(Refusal::Altered { .. })));
 }
 
+// SG05, SG06.
 #[test]
-fn sg05_an_older_remedy_is_refused_and_the_same_one_is_not() {
+fn an_older_remedy_is_refused_and_the_same_one_is_not() {
     let alice = signer("alice");
     let store = TrustStore::parse(&entry(&alice, r#"["*"]"#, ALL_CLASSES)).unwrap();
     let manifest = disk_manifest();
@@ -159,8 +162,9 @@ fn sg05_an_older_remedy_is_refused_and_the_same_one_is_not() {
     );
 }
 
+// SG07.
 #[test]
-fn sg07_a_revoked_signer_or_file_counts_no_more() {
+fn a_revoked_signer_or_file_counts_no_more() {
     let (alice, bob) = (signer("alice"), signer("bob"));
     let entries = entry(&alice, r#"["*"]"#, ALL_CLASSES) + &entry(&bob, r#"["*"]"#, ALL_CLASSES);
     let manifest = disk_manifest();
@@ -176,8 +180,9 @@ fn sg07_a_revoked_signer_or_file_counts_no_more() {
     assert!(matches!(judge(&file, &manifest, Some(&by(&[&bob]))), Err(Refusal::Revoked { .. })));
 }
 
+// SG06, SG08.
 #[test]
-fn sg08_an_approval_holds_in_its_time_and_a_clock_set_back_revives_none() {
+fn an_approval_holds_in_its_time_and_a_clock_set_back_revives_none() {
     let alice = signer("alice");
     let store = TrustStore::parse(&entry(&alice, r#"["*"]"#, ALL_CLASSES)).unwrap();
     let manifest = disk_manifest();
@@ -199,8 +204,9 @@ fn sg08_an_approval_holds_in_its_time_and_a_clock_set_back_revives_none() {
     assert!(approved.check_valid(Moment::new(end, Timestamp(0))).is_err(), "it may expire while a run waits");
 }
 
+// SG11.
 #[test]
-fn sg11_a_threshold_counts_keys() {
+fn a_threshold_counts_keys() {
     let (alice, bob, carol) = (signer("alice"), signer("bob"), signer("carol"));
     let all = r#"["*"]"#;
     let store = entry(&alice, all, ALL_CLASSES)
@@ -225,8 +231,9 @@ fn sg11_a_threshold_counts_keys() {
     assert!(matches!(judge(&store, &manifest, Some(doubled.as_bytes())), Err(Refusal::Threshold { .. })));
 }
 
+// SG12.
 #[test]
-fn sg12_a_signer_counts_within_his_scope_only() {
+fn a_signer_counts_within_his_scope_only() {
     let alice = signer("alice");
     let manifest = disk_manifest();
     let note = approve(&manifest, year(), &[&alice]);
@@ -242,8 +249,9 @@ fn sg12_a_signer_counts_within_his_scope_only() {
     );
 }
 
+// SG13.
 #[test]
-fn sg13_a_manifest_that_asks_for_more_than_was_signed_is_refused() {
+fn a_manifest_that_asks_for_more_than_was_signed_is_refused() {
     let alice = signer("alice");
     let store = entry(&alice, r#"["*"]"#, ALL_CLASSES);
     let manifest = disk_manifest();
@@ -259,8 +267,9 @@ fn sg13_a_manifest_that_asks_for_more_than_was_signed_is_refused() {
     assert!(judge(&store, &manifest, Some(&note)).is_ok());
 }
 
+// SG15.
 #[test]
-fn sg15_a_signature_made_for_something_else_is_no_approval() {
+fn a_signature_made_for_something_else_is_no_approval() {
     let alice = signer("alice");
     let store = entry(&alice, r#"["*"]"#, ALL_CLASSES);
     let manifest = disk_manifest();
@@ -281,6 +290,7 @@ fn the_classes_follow_from_the_verbs() {
     assert_eq!(classes, ["files-read", "files-change", "units-observe", "units-change"]);
 }
 
+// SG11.
 #[test]
 fn a_trust_store_with_a_mistake_is_refused_with_its_line() {
     let (alice, bob) = (signer("alice"), signer("bob"));
@@ -306,8 +316,9 @@ fn a_trust_store_with_a_mistake_is_refused_with_its_line() {
     assert!(problem(&format!("{right}{}", entry(&twin, r#"["*"]"#, ALL_CLASSES))).contains("one key is one signer"));
 }
 
+// SG10.
 #[test]
-fn sg10_a_weak_key_is_refused_when_the_store_is_read() {
+fn a_weak_key_is_refused_when_the_store_is_read() {
     // The identity point, under its right hash.
     let weak = crate::key::tests::weak_key("mallory");
     let store = format!("[operators]\nkeys = [\"{weak}\"]\n");
@@ -323,6 +334,7 @@ fn a_revoked_operator_consents_no_more() {
     assert_eq!(TrustStore::parse(&revoked).unwrap().operators().count(), 0);
 }
 
+// SG17.
 #[test]
 fn bytes_are_vouched_for_before_anything_in_them_is_looked_at() {
     let (alice, eve) = (signer("alice"), signer("eve"));

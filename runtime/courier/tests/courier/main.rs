@@ -179,6 +179,7 @@ fn for_ever(mut stream: TcpStream, piece: &[u8], pause: Duration) {
     }
 }
 
+// NW10.
 #[test]
 fn a_serving_peer_passes_and_a_wrong_status_or_a_closed_port_fails() {
     let courier = Courier::start("", &[]);
@@ -201,6 +202,7 @@ fn localhost_is_reached_without_a_resolver() {
     assert!(courier.check(http(&format!("http://localhost:{}/health", address.port()), LONG)).ok);
 }
 
+// NW01.
 #[test]
 fn a_redirect_is_an_answer_and_is_not_followed() {
     let courier = Courier::start("", &[]);
@@ -210,6 +212,7 @@ fn a_redirect_is_an_answer_and_is_not_followed() {
     assert_eq!((answer.ok, answer.detail.as_str()), (false, "answered 302"));
 }
 
+// NW08.
 #[test]
 fn the_body_is_not_waited_for_however_large_or_slow() {
     let courier = Courier::start("", &[]);
@@ -235,6 +238,7 @@ fn times_out(courier: &Courier, address: SocketAddr) {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
+// NW08, RS14.
 #[test]
 fn a_peer_that_drips_or_says_nothing_ends_with_the_timeout() {
     let courier = Courier::start("", &[]);
@@ -252,6 +256,7 @@ fn a_peer_that_drips_or_says_nothing_ends_with_the_timeout() {
     );
 }
 
+// NW08.
 #[test]
 fn headers_without_end_and_what_is_no_http_are_no_answer_and_cost_no_memory() {
     let courier = Courier::start("", &[]);
@@ -275,6 +280,7 @@ fn headers_without_end_and_what_is_no_http_are_no_answer_and_cost_no_memory() {
     assert!(peak.unwrap() < 64 << 10, "{peak:?} kB");
 }
 
+// RS14.
 #[test]
 fn one_slow_check_holds_up_no_other_and_more_than_allowed_are_refused() {
     let courier = Courier::start("max_checks = 2", &[]);
@@ -338,9 +344,16 @@ impl Tls {
 
     /// Serves HTTPS with a certificate for these names.
     fn server(&self, names: &[&str]) -> SocketAddr {
+        self.server_until(names, 2999)
+    }
+
+    /// The same with a certificate that ends with that year's first day.
+    fn server_until(&self, names: &[&str], year: i32) -> SocketAddr {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &self.authority).unwrap();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -374,6 +387,7 @@ fn https(courier: &Courier, address: SocketAddr) -> (bool, String) {
     (answer.ok, answer.detail)
 }
 
+// NW11.
 #[test]
 fn tls_is_verified_against_the_configured_authority() {
     let tls = Tls::new();
@@ -385,6 +399,16 @@ fn tls_is_verified_against_the_configured_authority() {
     assert_eq!(https(&stranger, plain), (false, "the TLS handshake failed".to_owned()));
 }
 
+// NW11.
+#[test]
+fn a_certificate_whose_time_is_over_is_not_trusted_and_is_called_so() {
+    let tls = Tls::new();
+    let expired = https(&tls.courier(""), tls.server_until(&["127.0.0.1"], 2020));
+    assert_eq!(expired, (false, "the certificate has expired".to_owned()));
+    assert!(https(&tls.courier(""), tls.server(&["127.0.0.1"])).0);
+}
+
+// NW11.
 #[test]
 fn a_certificate_for_a_name_needs_that_name_to_be_configured_for_the_address() {
     let tls = Tls::new();

@@ -86,6 +86,7 @@ fn a_wrong_length_is_noticed() {
     }
 }
 
+// FS24.
 #[test]
 fn the_quota_holds_and_leaves_nothing_behind() {
     let (scratch, mut store) = store();

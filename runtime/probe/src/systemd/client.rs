@@ -160,6 +160,7 @@ fn own_interface(unit: &UnitName) -> Option<&'static str> {
 mod tests {
     use super::*;
 
+    // SV13.
     #[tokio::test]
     async fn a_bus_that_is_not_there_and_an_address_that_is_none_are_told_apart() {
         let gone = Systemd::connect(Some("unix:path=/nonexistent/bus")).await.unwrap_err();

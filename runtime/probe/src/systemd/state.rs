@@ -127,6 +127,7 @@ mod tests {
         properties(active, sub, result).state(&asked, 5_000_000, |pid| u64::from(pid) + 1)
     }
 
+    // SV05.
     #[test]
     fn an_alias_takes_its_units_own_name_and_every_field_is_read() {
         let state = state("active", "running", "success");
