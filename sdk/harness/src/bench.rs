@@ -174,7 +174,8 @@ fn answer(exchanges: &[Exchange], at: usize, call: &Call) -> Reply {
             | Call::Program { .. }
             | Call::Http { .. }
             | Call::Knob { .. }
-            | Call::Release { .. } => {
+            | Call::Release { .. }
+            | Call::Container { .. } => {
                 Reply::Denied(Denial::new(DenialCause::Unavailable, "bench", "bench", "anything"))
             }
         },

@@ -145,9 +145,8 @@ fn rights_grow_by_what_is_more_and_not_by_what_is_less() {
     assert!(!grew(&|new| new.version = "9.9.9".into()));
     assert!(!grew(&|new| drop(new.grants.files.pop_first())));
     assert!(!grew(&|new| new.params.clear()));
-    let units = |change: &dyn Fn(&mut crate::grant::UnitsGrant)| {
-        grew(&|new| new.grants.units.values_mut().for_each(|grant| change(grant)))
-    };
+    let units =
+        |change: &dyn Fn(&mut crate::grant::UnitsGrant)| grew(&|new| new.grants.units.values_mut().for_each(change));
     assert!(units(&|grant| grant.verbs.extend([crate::grant::UnitsVerb::Stop])));
     assert!(!units(&|grant| grant.verbs.retain(|verb| !verb.changes())));
     let bounded = |least, most| {
@@ -160,9 +159,8 @@ fn rights_grow_by_what_is_more_and_not_by_what_is_less() {
     };
     assert!(diff(&bounded(5, 10), &bounded(5, 11)).grew && diff(&bounded(5, 10), &bounded(4, 10)).grew);
     assert!(!diff(&bounded(5, 10), &bounded(6, 9)).grew);
-    let files = |change: &dyn Fn(&mut crate::grant::FilesGrant)| {
-        grew(&|new| new.grants.files.values_mut().for_each(|grant| change(grant)))
-    };
+    let files =
+        |change: &dyn Fn(&mut crate::grant::FilesGrant)| grew(&|new| new.grants.files.values_mut().for_each(change));
     assert!(files(&|grant| grant.matching.push("*.txt".into())));
     assert!(!files(&|grant| grant.except.push("secret.log".into())));
     assert!(files(&|grant| grant.verbs.extend([crate::grant::FilesVerb::Remove])));

@@ -118,6 +118,7 @@ impl Observed {
             | Call::Http { .. }
             | Call::Knob { .. }
             | Call::Release { .. }
+            | Call::Container { .. }
             | Call::Open { .. }
             | Call::Log { .. }
             | Call::Panicked { .. } => {}
@@ -161,7 +162,8 @@ impl Observed {
             | Interface::Programs
             | Interface::Http
             | Interface::Kernel
-            | Interface::Releases => drop(self.others.insert((interface.grant_table(), label))),
+            | Interface::Releases
+            | Interface::Containers => drop(self.others.insert((interface.grant_table(), label))),
         }
     }
 

@@ -92,6 +92,7 @@ impl Base {
             (Interface::Http, "http"),
             (Interface::Kernel, "kernel"),
             (Interface::Releases, "releases"),
+            (Interface::Containers, "containers"),
         ] {
             if let Some(known) = self.grants.get(interface.grant_table()).filter(|_| imports_it(imported)) {
                 grants.insert(interface.grant_table().to_owned(), known.clone());
@@ -117,7 +118,8 @@ impl Base {
             | Interface::Programs
             | Interface::Http
             | Interface::Kernel
-            | Interface::Releases => {
+            | Interface::Releases
+            | Interface::Containers => {
                 return Err(format!("it opens {table} `{label}`: only you can write [grants.{table}.{label}]"));
             }
         };

@@ -22,7 +22,8 @@ pub(super) fn exceeds(now: GrantKind<'_>, before: GrantKind<'_>) -> bool {
             | GrantKind::Programs(_)
             | GrantKind::Http(_)
             | GrantKind::Kernel(_)
-            | GrantKind::Releases(_),
+            | GrantKind::Releases(_)
+            | GrantKind::Containers(_),
             _,
         ) => sentence(now) != sentence(before),
     }
