@@ -81,7 +81,7 @@ impl Ward {
         fs::write(dir.path().join("canary.log"), CANARY).unwrap();
         let mut sick = Service::new("sick");
         sick.args = vec!["--needs".into(), dir.path().join("missing").display().to_string()];
-        let rung = "  - remedy: puppet\n    level: 1\n    healed_within: 100ms\n    stable_for: 100ms\n";
+        let rung = "  - remedy: puppet\n    level: 1\n    healed_within: 500ms\n    stable_for: 500ms\n";
         let setup = Setup {
             services: vec![sick.clone()],
             packages: vec![("puppet", package::embed(COMPONENT, MANIFEST).unwrap())],

@@ -207,13 +207,15 @@ fn an_engine_as_it_should_be_is_understood_and_asked_for_nothing_else() {
     let tail = DockerRequest::LogTail { id: state.id, lines: 9_999 };
     assert_eq!(courier.ask(tail), DockerAnswer::Lines(vec!["hello".to_owned()]));
     let whole = format!("/v1.41/containers/{}", id());
+    // It looks again until the container has stopped, which this one never has.
+    let mut asked = courier.asked();
+    asked.dedup();
     assert_eq!(
-        courier.asked(),
+        asked,
         [
             "GET /v1.41/containers/api/json".to_owned(),
             format!("GET {whole}/json"),
             format!("POST {whole}/stop"),
-            format!("GET {whole}/json"),
             format!("GET {whole}/json"),
             format!("GET {whole}/logs?stdout=1&stderr=1&tail=200"),
         ],

@@ -78,7 +78,7 @@ pub const ALLOWED: &[Allowed] = &[
     line("mmap", libc::SYS_mmap, Only::Any, "heap, linear memories, the artefact's code"),
     line("munmap", libc::SYS_munmap, Only::Any, "heap, linear memories"),
     line("mprotect", libc::SYS_mprotect, Only::Any, "linear memories grow; the artefact's code becomes executable"),
-    line("mremap", libc::SYS_mremap, Only::Any, "realloc of large buffers"),
+    when(Deed::Rare, "mremap", libc::SYS_mremap, Only::Any, "realloc of large buffers"),
     when(Deed::Rare, "madvise", libc::SYS_madvise, Only::Any, "the allocator gives pages back"),
     line("brk", libc::SYS_brk, Only::Any, "heap"),
     when(Deed::Rare, "futex", libc::SYS_futex, Only::Any, "the lock that main and clock thread share"),
