@@ -10,7 +10,8 @@ use theriac_tests::place::Place;
 use super::{cpu, disk, memory, nginx};
 use crate::host::approve;
 
-pub(super) const REMEDIES: [&str; 5] = ["cpu-calm", "disk-reclaim", "memory-relief", "release-return", "service-recover"];
+pub(super) const REMEDIES: [&str; 5] =
+    ["cpu-calm", "disk-reclaim", "memory-relief", "release-return", "service-recover"];
 
 /// The times of production up to the repair, after it seconds in place of minutes.
 const MODE: &str = "mode = \"relaxed\"\ndeploy_locks = []\n\n[timing]\ncooldown = \"0ms\"\n";
