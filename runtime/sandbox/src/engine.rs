@@ -111,13 +111,13 @@ mod tests {
         module("(func (param f64) (result i32) (i32.trunc_sat_f64_s (local.get 0)))").unwrap();
     }
 
-    // AB08, RS06, RS13.
     #[test]
     fn what_other_languages_linkers_write_compiles() {
         module("(global i32 (i32.add (i32.const 1) (i32.const 2)))").unwrap();
         module("(table 1 funcref) (table 1 funcref) (func (drop (table.get 1 (i32.const 0))))").unwrap();
     }
 
+    // AB08, RS06, RS13.
     #[test]
     fn proposals_that_guests_do_not_use_are_refused() {
         for text in [

@@ -247,7 +247,6 @@ mod tests {
         );
     }
 
-    // AB04.
     #[test]
     fn a_wasi_that_the_manifest_asks_for_is_the_sealed_one() {
         for import in ["wasi:filesystem/preopens@0.2.6", "wasi:sockets/tcp@0.2.12", "wasi:cli/exit@0.2.0"] {
@@ -265,6 +264,7 @@ mod tests {
         }
     }
 
+    // AB04.
     #[test]
     fn another_version_of_our_own_interface_is_no_unknown_one() {
         check(

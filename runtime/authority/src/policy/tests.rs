@@ -93,7 +93,6 @@ fn the_shipped_cases_are_decided_as_they_say() {
     }
 }
 
-// CF40, CF41.
 #[test]
 fn an_operator_can_forbid_remedies_with_a_sealed_wasi_and_only_those() {
     let text = r#"@id("no-wasi") @why("no interpreters here") forbid (
@@ -113,6 +112,7 @@ fn an_operator_can_forbid_remedies_with_a_sealed_wasi_and_only_those() {
     assert_eq!(of(Wasi::None).action, Action::Run);
 }
 
+// CF40, CF41.
 #[test]
 fn levels_have_exact_bounds() {
     let by_risk = |risk| level(Level::ONE, Permille::new(risk).unwrap()).get();
