@@ -52,21 +52,21 @@ impl Drop for Volume {
     }
 }
 
-/// Where a disk's stage is: its volume with logs on it, and an archive on another device.
+/// Where a disk's stage is: its volume with logs on it, and an archive on a device of its own, whatever room the machine has left.
 struct Disk {
     dir: tempfile::TempDir,
     volume: Volume,
     logs: PathBuf,
-    archive: PathBuf,
+    archive: Volume,
 }
 
 impl Disk {
     fn mount(options: &str) -> Self {
         let dir = Host::scratch();
         let volume = Volume::mount(&dir.path().join("vol"), options);
-        let (logs, archive) = (volume.path.join("log"), dir.path().join("archive"));
+        let archive = Volume::mount(&dir.path().join("archive"), "size=256m");
+        let logs = volume.path.join("log");
         fs::create_dir(&logs).unwrap();
-        fs::create_dir(&archive).unwrap();
         Self { dir, volume, logs, archive }
     }
 
@@ -87,12 +87,12 @@ impl Disk {
             kind,
             target: format!("mount:{volume}"),
             fault: Box::new(fault),
-            keep: vec![Box::new(self.volume)],
+            keep: vec![Box::new(self.volume), Box::new(self.archive)],
         }
     }
 
     fn archives(&self) -> String {
-        format!("verbs = [\"archive\"]\narchive_to = \"{}\"", self.archive.display())
+        format!("verbs = [\"archive\"]\narchive_to = \"{}\"", self.archive.path.display())
     }
 }
 
@@ -163,7 +163,7 @@ fn removed_or_kept(logs: PathBuf) -> Whole {
 pub(super) fn full_of_logs() -> Stage {
     let disk = Disk::mount("size=16m");
     disk.write(numbered(1..=6), MIB);
-    let (logs, archive, grants) = (disk.logs.clone(), disk.archive.clone(), disk.archives());
+    let (logs, archive, grants) = (disk.logs.clone(), disk.archive.path.clone(), disk.archives());
     fill_up(&disk.volume.path);
     disk.stage("disk-full", &grants, move |_| {
         wait_until_old();
@@ -176,7 +176,7 @@ pub(super) fn filling() -> Stage {
     let disk = Disk::mount("size=16m");
     disk.write(numbered(1..=6), MIB);
     fs::write(disk.volume.path.join("data"), noise(7, 8 * MIB)).unwrap();
-    let (logs, archive, grants) = (disk.logs.clone(), disk.archive.clone(), disk.archives());
+    let (logs, archive, grants) = (disk.logs.clone(), disk.archive.path.clone(), disk.archives());
     let grows = disk.volume.path.join("grows");
     disk.stage("disk-filling", &grants, move |_| {
         let mut grows = File::create(grows).unwrap();
@@ -249,10 +249,10 @@ pub(super) fn out_of_inodes() -> Stage {
     disk.write(numbered(10..=29), 100);
     let full = |n: u32| File::create(disk.volume.path.join(format!("spool-{n}"))).is_err();
     let _taken = (0..60).find(|n| full(*n)).expect("no inode is left");
-    let (logs, archive) = (disk.logs.clone(), disk.archive.clone());
+    let (logs, archive) = (disk.logs.clone(), disk.archive.path.clone());
     let grants = format!(
         "verbs = [\"archive\", \"remove\"]\nreproducible = [\"**\"]\narchive_to = \"{}\"",
-        disk.archive.display()
+        disk.archive.path.display()
     );
     disk.stage("inode-exhaustion", &grants, move |_| {
         wait_until_old();
