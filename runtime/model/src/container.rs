@@ -122,6 +122,9 @@ impl fmt::Display for ContainerSelector {
     }
 }
 
+/// Files inside a container that its engine keeps in a directory named like the container.
+const OVER_ETC: [&str; 4] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
+
 /// The full id of a container: 64 lower-case hex digits, never a prefix.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -140,6 +143,17 @@ impl ContainerId {
     /// All 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The container around a process that reads this in its `/proc/self/cgroup` and `/proc/self/mountinfo`. Of the mounts only
+    /// those count that engines put over files of `/etc` inside: outside, each running container's own mounts name it, too.
+    pub fn is_around(&self, cgroup: &str, mountinfo: &str) -> bool {
+        let names_it = |line: &str| {
+            let mut fields = line.split(' ').skip(3);
+            let (root, point) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+            OVER_ETC.contains(&point) && root.contains(self.as_str())
+        };
+        cgroup.contains(self.as_str()) || mountinfo.lines().any(names_it)
     }
 
     /// The first 12, as engines show them.
@@ -498,6 +512,26 @@ mod tests {
         for wrong in [String::new(), "0".repeat(12), "A".repeat(64), "0".repeat(65), format!("{}/", "0".repeat(63))] {
             assert!(ContainerId::parse(&wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_container_around_a_process_is_known_by_its_cgroup_or_the_files_over_its_etc_and_one_beside_it_is_not_taken_for_it()
+     {
+        let digits = "c".repeat(64);
+        let (own, other) = (ContainerId::parse(&digits).unwrap(), ContainerId::parse(&"d".repeat(64)).unwrap());
+        for cgroup in [
+            format!("0::/system.slice/docker-{digits}.scope\n"),
+            format!("1:name=systemd:/docker/{digits}\n"),
+            format!("0::/machine.slice/libpod-{digits}.scope/container\n"),
+        ] {
+            assert!(own.is_around(&cgroup, "") && !other.is_around(&cgroup, ""), "{cgroup}");
+        }
+        let over =
+            format!("612 598 8:1 /var/lib/docker/containers/{digits}/hostname /etc/hostname rw - ext4 /dev/sda1 rw\n");
+        assert!(own.is_around("0::/\n", &over) && !other.is_around("0::/\n", &over));
+        let beside =
+            format!("90 27 0:39 / /var/lib/docker/containers/{digits}/mounts/shm rw - tmpfs shm rw,size=65536k\n");
+        assert!(!own.is_around("0::/\n", &beside), "the mounts of whatever runs on this machine");
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub(super) struct Engine {
     group_is_right: bool,
     /// The minor version that both speak.
     version: Cell<Option<u16>>,
-    /// What shows which container this process runs in, read before the seal.
-    around: String,
+    /// `/proc/self/cgroup` and `/proc/self/mountinfo`, read before the seal: which container this process runs in.
+    around: [String; 2],
 }
 
 /// Why there is no answer.
@@ -79,7 +79,7 @@ enum Found {
 impl Engine {
     pub(super) fn new(socket: MountPath, group_is_right: bool) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let around = read("/proc/self/cgroup") + &read("/proc/self/mountinfo");
+        let around = ["/proc/self/cgroup", "/proc/self/mountinfo"].map(read);
         Self { socket, group_is_right, version: Cell::new(None), around }
     }
 
@@ -96,7 +96,8 @@ impl Engine {
     }
 
     pub(super) async fn change(&self, meant: &ContainerRef, verb: ContainerVerb, timeout: Duration) -> DockerAnswer {
-        if self.around.contains(meant.id.as_str()) {
+        let [cgroup, mountinfo] = &self.around;
+        if meant.id.is_around(cgroup, mountinfo) {
             return DockerAnswer::Refused("Theriac itself runs in that container".to_owned());
         }
         match self.by_id(&meant.id).await {
@@ -112,24 +113,28 @@ impl Engine {
             Err(Fault::Lost(reason)) => return DockerAnswer::Lost(reason),
             Err(fault @ (Fault::Unreachable(_) | Fault::Absent(_) | Fault::Failed(_))) => return fault.of_look(),
         }
-        match self.after(&meant.id, verb).await {
+        let after = match verb {
+            ContainerVerb::Start | ContainerVerb::Restart => self.by_id(&meant.id).await,
+            ContainerVerb::Stop => self.down(meant, timeout).await,
+        };
+        match after {
             Ok(after) => DockerAnswer::Container(after.state),
             Err(_) => DockerAnswer::Lost("it was done, and can't be looked at afterwards".to_owned()),
         }
     }
 
-    /// How it is after a change. podman answers a stop before it has cleaned up, and until then its word is the same as
-    /// between two restarts of a loop.
-    async fn after(&self, id: &ContainerId, verb: ContainerVerb) -> Result<Description, Fault> {
+    /// How it is after a stop. podman answers before it has cleaned up, and until then its word is the same as between two restarts
+    /// of a loop; a stop that meets such a restart can be lost, and is said again.
+    async fn down(&self, meant: &ContainerRef, timeout: Duration) -> Result<Description, Fault> {
         let deadline = Instant::now() + SETTLED;
         loop {
-            let now = self.by_id(id).await?;
-            let settled = match verb {
-                ContainerVerb::Start | ContainerVerb::Restart => true,
-                ContainerVerb::Stop => !now.state.is_up() && !now.state.will_restart(),
-            };
+            let now = self.by_id(&meant.id).await?;
+            let settled = !now.state.is_up() && !now.state.will_restart();
             if settled || Instant::now() >= deadline {
                 return Ok(now);
+            }
+            if now.state.is_up() && meant.is(&now.state) {
+                self.post(&meant.id, ContainerVerb::Stop, timeout).await?;
             }
             tokio::time::sleep(AGAIN).await;
         }
