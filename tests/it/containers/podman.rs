@@ -156,9 +156,14 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        // What runs in them outlives the engine.
+        // What runs in them outlives the engine. One that is removed while it is being stopped is forgotten, and runs on.
         for id in self.created.take() {
-            self.ask("DELETE", &format!("/containers/{id}?force=1&t=0"), "text/plain", b"");
+            self.ask("POST", &format!("/containers/{id}/kill?signal=KILL"), "text/plain", b"");
+            until("a container to be down", || (!matches!(&*self.status(&id), "running" | "stopping")).then_some(()));
+            until("a container to be gone", || {
+                let (status, _) = self.ask("DELETE", &format!("/containers/{id}?force=1&t=0"), "text/plain", b"");
+                matches!(status, 200 | 204 | 404).then_some(())
+            });
         }
         self.service.kill().unwrap();
         self.service.wait().unwrap();

@@ -100,14 +100,14 @@ impl Engine {
         if meant.id.is_around(cgroup, mountinfo) {
             return DockerAnswer::Refused("Theriac itself runs in that container".to_owned());
         }
-        match self.by_id(&meant.id).await {
-            Ok(now) if meant.is(&now.state) => {}
+        let life = match self.by_id(&meant.id).await {
+            Ok(now) if meant.is(&now.state) => now.state.started,
             Ok(now) => {
                 let started = if now.state.started.is_empty() { "never" } else { &now.state.started };
                 return DockerAnswer::Stale(format!("{} was last started {started}", meant.id.short()));
             }
             Err(fault) => return fault.of_look(),
-        }
+        };
         match self.post(&meant.id, verb, timeout).await {
             Ok(()) => {}
             Err(Fault::Lost(reason)) => return DockerAnswer::Lost(reason),
@@ -115,7 +115,7 @@ impl Engine {
         }
         let after = match verb {
             ContainerVerb::Start | ContainerVerb::Restart => self.by_id(&meant.id).await,
-            ContainerVerb::Stop => self.down(meant, timeout).await,
+            ContainerVerb::Stop => self.down(meant, life, timeout).await,
         };
         match after {
             Ok(after) => DockerAnswer::Container(after.state),
@@ -124,8 +124,8 @@ impl Engine {
     }
 
     /// How it is after a stop. podman answers before it has cleaned up, and until then its word is the same as between two restarts
-    /// of a loop; a stop that meets such a restart can be lost, and is said again.
-    async fn down(&self, meant: &ContainerRef, timeout: Duration) -> Result<Description, Fault> {
+    /// of a loop; a stop that meets such a restart can be lost, and is said again to the next life, where that one is meant, too.
+    async fn down(&self, meant: &ContainerRef, mut told: String, timeout: Duration) -> Result<Description, Fault> {
         let deadline = Instant::now() + SETTLED;
         loop {
             let now = self.by_id(&meant.id).await?;
@@ -133,7 +133,8 @@ impl Engine {
             if settled || Instant::now() >= deadline {
                 return Ok(now);
             }
-            if now.state.is_up() && meant.is(&now.state) {
+            if now.state.is_up() && now.state.started != told && meant.is(&now.state) {
+                told = now.state.started;
                 self.post(&meant.id, ContainerVerb::Stop, timeout).await?;
             }
             tokio::time::sleep(AGAIN).await;

@@ -12,6 +12,7 @@ mod properties;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +46,8 @@ const LEFTOVERS: Duration = Duration::from_secs(10);
 /// After the unit's end nobody writes any more; somebody outside may hold the pipe open.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Statuses by which systemd says what went wrong on its way to the program: systemd.exec(5), "Process exit codes".
+const BEFORE_THE_PROGRAM: RangeInclusive<i32> = 200..=245;
 
 /// Which units are this runner's, and whether an earlier one's are gone.
 #[derive(Debug, Default)]
@@ -175,10 +178,13 @@ impl Unit<'_> {
         let job = self.start(program, ends).await?;
         let result = self.job_result(&mut jobs, &job).await?;
         if result != "done" {
-            let status = self.service().await.map(|service| number(&service, "ExecMainStatus")).unwrap_or_default();
-            let reason =
-                format!("systemd did not start it ({result}, status {status}): see `journalctl -u {}`", self.name);
-            return Err(HandError::Refused { reason });
+            let service = self.service().await.unwrap_or_default();
+            if !ran(&service) {
+                let status = number(&service, "ExecMainStatus");
+                let reason =
+                    format!("systemd did not start it ({result}, status {status}): see `journalctl -u {}`", self.name);
+                return Err(HandError::Refused { reason });
+            }
         }
         loop {
             match self.active_state().await.map_err(|error| unknown(chain(&error)))?.as_str() {
@@ -308,6 +314,15 @@ fn number(service: &HashMap<String, OwnedVariant>, name: &str) -> i32 {
     service.get(name).and_then(|value| i32::try_from(&**value).ok()).unwrap_or_default()
 }
 
+/// The start of a program can fail because it was over before systemd had heard that it ran.
+fn ran(service: &HashMap<String, OwnedVariant>) -> bool {
+    match number(service, "ExecMainCode") {
+        libc::CLD_EXITED => !BEFORE_THE_PROGRAM.contains(&number(service, "ExecMainStatus")),
+        libc::CLD_KILLED | libc::CLD_DUMPED => true,
+        _never_begun => false,
+    }
+}
+
 fn ending(service: &HashMap<String, OwnedVariant>) -> Result<ProgramEnding, HandError> {
     let result = service.get("Result").and_then(|value| <&str>::try_from(&**value).ok()).unwrap_or_default();
     let status = number(service, "ExecMainStatus");
@@ -329,16 +344,26 @@ mod tests {
         assert_eq!(path.as_str(), "/org/freedesktop/systemd1/unit/theriac_2dprogram_2d12_2d0_2eservice");
     }
 
+    fn service(result: &str, code: i32, status: i32) -> HashMap<String, OwnedVariant> {
+        let owned = |value: Variant<'static>| OwnedVariant::try_from(value).unwrap();
+        HashMap::from([
+            ("Result".to_owned(), owned(Variant::from(result.to_owned()))),
+            ("ExecMainCode".to_owned(), owned(Variant::from(code))),
+            ("ExecMainStatus".to_owned(), owned(Variant::from(status))),
+        ])
+    }
+
+    #[test]
+    fn a_program_that_was_over_at_once_ran_and_one_that_systemd_could_not_begin_did_not() {
+        assert!(ran(&service("exit-code", libc::CLD_EXITED, 1)));
+        assert!(ran(&service("signal", libc::CLD_KILLED, 9)));
+        assert!(!ran(&service("exit-code", libc::CLD_EXITED, 203)), "EXIT_EXEC");
+        assert!(!ran(&service("exit-code", libc::CLD_EXITED, 226)), "EXIT_NAMESPACE");
+        assert!(!ran(&service("resources", 0, 0)));
+    }
+
     #[test]
     fn a_ending_is_read_from_systemds_words() {
-        let service = |result: &str, code: i32, status: i32| {
-            let owned = |value: Variant<'static>| OwnedVariant::try_from(value).unwrap();
-            HashMap::from([
-                ("Result".to_owned(), owned(Variant::from(result.to_owned()))),
-                ("ExecMainCode".to_owned(), owned(Variant::from(code))),
-                ("ExecMainStatus".to_owned(), owned(Variant::from(status))),
-            ])
-        };
         assert_eq!(ending(&service("success", libc::CLD_EXITED, 0)), Ok(ProgramEnding::Exited { code: 0 }));
         assert_eq!(ending(&service("exit-code", libc::CLD_EXITED, 3)), Ok(ProgramEnding::Exited { code: 3 }));
         assert_eq!(ending(&service("signal", libc::CLD_KILLED, 9)), Ok(ProgramEnding::Signalled { signal: 9 }));
