@@ -26,7 +26,10 @@ use theriac_protocol::launcher::{LauncherAnswer, LauncherRequest};
 const PATIENCE: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65_533;
 
-/// A launcher that may run the shell, and a directory of which every part is root's.
+const ANSIBLE: &str = "/usr/bin/ansible-playbook";
+const LISTED: [&str; 4] = ["/bin/sh", "/bin/true", "/bin/cat", ANSIBLE];
+
+/// A launcher that may run the shell and some more, and a directory of which every part is root's.
 struct World {
     launcher: Child,
     dir: tempfile::TempDir,
@@ -41,8 +44,7 @@ impl World {
         let root = rustix::process::geteuid().is_root();
         let dir = if root { tempfile::tempdir_in("/opt") } else { tempfile::tempdir() }.unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let listed: String =
-            ["/bin/sh", "/bin/true", "/bin/cat"].map(|path| format!("[[program]]\npath = \"{path}\"\n")).concat();
+        let listed = LISTED.map(|path| format!("[[program]]\npath = \"{path}\"\n")).concat();
         fs::write(dir.path().join("launcher.toml"), listed).unwrap();
         let launcher = Self::spawn(dir.path());
         let world = Self { launcher, dir };
@@ -411,4 +413,54 @@ fn programs_run_beside_each_other_up_to_a_number() {
         );
     }
     assert!(matches!(world.ask(program(&["/bin/true"])), LauncherAnswer::Ran(_)));
+}
+
+#[test]
+fn a_playbook_is_tried_and_played_on_localhost_and_changes_what_its_grant_names_and_nothing_else() {
+    let Some(world) = World::start() else { return };
+    if !Path::new(ANSIBLE).exists() {
+        return println!("not possible here: ansible-core is not installed");
+    }
+    let (app, other) = (world.shared("app"), world.shared("other"));
+    for dir in [&app, &other] {
+        fs::write(dir.join("app.conf"), "workers=1\n").unwrap();
+    }
+    std::os::unix::fs::chown(app.join("app.conf"), Some(who().0), Some(who().1)).unwrap();
+    let book = world.dir.path().join("book");
+    fs::create_dir(&book).unwrap();
+    let inventory = "localhost ansible_connection=local ansible_remote_tmp=/tmp/ansible ansible_python_interpreter=/usr/bin/python3\n";
+    fs::write(book.join("inventory"), inventory).unwrap();
+    let task = |dir: &Path| {
+        format!(
+            "    - name: workers\n      ansible.builtin.lineinfile:\n        path: {}/app.conf\n        regexp: ^workers=\n        line: workers=4\n        unsafe_writes: true\n",
+            dir.display()
+        )
+    };
+    let head = "- hosts: localhost\n  gather_facts: false\n  tasks:\n";
+    fs::write(book.join("granted.yml"), head.to_owned() + &task(&app)).unwrap();
+    fs::write(book.join("more.yml"), head.to_owned() + &task(&app) + &task(&other)).unwrap();
+    let at = |name: &str| book.join(name).to_str().unwrap().to_owned();
+    let play = |name: &str, mode: &[&str]| {
+        let mut argv = vec![ANSIBLE.to_owned()];
+        argv.extend(mode.iter().map(ToString::to_string));
+        argv.extend(["-i".to_owned(), at("inventory"), at(name)]);
+        let mut program = ProgramSpec { argv, ..program(&[]) };
+        program.jail.read = vec![path(&book)];
+        program.jail.write = vec![path(&app)];
+        world.run(program)
+    };
+    let now = |dir: &Path| fs::read_to_string(dir.join("app.conf")).unwrap();
+
+    let tried = play("granted.yml", &["--check", "--diff"]);
+    assert_eq!(tried.ending, ProgramEnding::Exited { code: 0 }, "{}", text(&tried.stdout));
+    assert!(text(&tried.stdout).contains("+workers=4") && text(&tried.stdout).contains("changed=1"));
+    assert_eq!(now(&app), "workers=1\n", "a check changes nothing");
+
+    let played = play("granted.yml", &[]);
+    assert_eq!(played.ending, ProgramEnding::Exited { code: 0 }, "{}", text(&played.stdout));
+    assert_eq!((now(&app), now(&other)), ("workers=4\n".to_owned(), "workers=1\n".to_owned()));
+
+    let refused = play("more.yml", &[]);
+    assert_eq!(refused.ending, ProgramEnding::Exited { code: 2 }, "{}", text(&refused.stdout));
+    assert_eq!(now(&other), "workers=1\n", "it is not there for the playbook: {}", text(&refused.stdout));
 }
