@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use theriac_model::catalog::{Mode, TargetSpec, Thresholds};
 use theriac_model::health::HealthCheck;
 use theriac_model::id::{Label, UnitName};
+use theriac_model::release::ReleasePlace;
 use theriac_model::target::{MountPath, Target};
 use theriac_model::time::Span;
 use theriac_model::unit::Backend;
@@ -356,9 +357,10 @@ impl HostConfig {
         !self.endpoints.is_empty() || self.units.values().any(|unit| !unit.health.is_empty())
     }
 
-    /// A container is listed, so the `docker` courier is needed.
+    /// A container or a release that is an image is listed, so the `docker` courier is needed.
     pub fn needs_courier_docker(&self) -> bool {
-        !self.containers.is_empty()
+        let images = self.releases.iter().any(|entry| matches!(entry.place, ReleasePlace::Image(_)));
+        images || !self.containers.is_empty()
     }
 
     /// The listed mount a path lies on: the longest one that it is below. `None` where none is listed.

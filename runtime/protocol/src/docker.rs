@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use theriac_model::container::{ContainerId, ContainerRef, ContainerSelector, ContainerState, ContainerVerb};
+use theriac_model::release::{ImageId, ImageTag};
 use theriac_model::time::Span;
 
 /// The most lines of one container's output that are asked for.
@@ -27,6 +28,13 @@ pub enum DockerRequest {
     Change { container: ContainerRef, verb: ContainerVerb, timeout: Span },
     /// The last lines of its output, at most [`MAX_LINES`].
     LogTail { id: ContainerId, lines: u32 },
+    /// The id of the image that a tag names.
+    Image { tag: ImageTag },
+    /// Whether the engine has this image.
+    HasImage { id: ImageId },
+    /// Points a tag that names `from` at `to`, which the engine has already. Engines can't do both in one step: a tag that somebody
+    /// moves in between is lost to them.
+    PointTag { tag: ImageTag, from: ImageId, to: ImageId },
 }
 
 /// The `docker` courier's answer. Sentences may hold text of the engine's: bounded, and data.
@@ -37,9 +45,11 @@ pub enum DockerAnswer {
     Hello { version: String },
     /// To `Find`, and to `Change` afterwards: how it is now.
     Container(ContainerState),
+    /// To `Image`, `HasImage` and `PointTag`: the image's id.
+    Image(ImageId),
     /// To `LogTail`: oldest first.
     Lines(Vec<String>),
-    /// No container answers to that, or another one does by now. Nothing was changed.
+    /// No container or image answers to that, or another one does by now. Nothing was changed.
     Stale(String),
     /// More than one container answers to that. Nothing was changed.
     Ambiguous(String),

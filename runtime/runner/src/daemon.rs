@@ -34,7 +34,7 @@ use crate::book::Book;
 use crate::clock;
 use crate::courier::NetCourier;
 use crate::docker::DockerCourier;
-use crate::hands::{Containers, Hands};
+use crate::hands::Hands;
 use crate::observer::{Observer, Prober, Watched};
 use crate::operator_socket::OperatorSocket;
 use crate::parts::Parts;
@@ -225,7 +225,10 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
     let layout = &settings.layout;
     let mut disabled = Vec::new();
     let (managers, mut hands) = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
-    hands.containers = containers(layout, &rules.host, book.epoch(), &mut disabled);
+    if let Some(engine) = engine(layout, &rules.host, book.epoch(), &mut disabled) {
+        let engine = Arc::new(engine);
+        (hands.containers, hands.images) = (Some(Arc::clone(&engine) as _), Some(engine as _));
+    }
     let net = courier(layout, &rules.host, book.epoch()).map(Arc::new);
     if rules.host.endpoints.is_empty() {
         disabled.push("http: no [[endpoint]] is listed in runner.toml".to_owned());
@@ -326,20 +329,17 @@ fn courier(layout: &Layout, host: &HostConfig, epoch: u64) -> Option<NetCourier>
 }
 
 /// The courier that holds the engine's socket.
-fn containers(
-    layout: &Layout,
-    host: &HostConfig,
-    epoch: u64,
-    disabled: &mut Vec<String>,
-) -> Option<Arc<dyn Containers>> {
-    if !host.needs_courier_docker() {
+fn engine(layout: &Layout, host: &HostConfig, epoch: u64, disabled: &mut Vec<String>) -> Option<DockerCourier> {
+    if host.containers.is_empty() {
         disabled.push("containers: no [[container]] is listed in runner.toml".to_owned());
+    }
+    if !host.needs_courier_docker() {
         return None;
     }
     let courier = DockerCourier::new(&layout.socket(Socket::CourierDocker), epoch);
     Some(match privileged_uids(host) {
-        Some(uids) => Arc::new(courier.run_by(uids.courier_docker)),
-        None => Arc::new(courier),
+        Some(uids) => courier.run_by(uids.courier_docker),
+        None => courier,
     })
 }
 

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use theriac_model::container::{ContainerId, ContainerRef, ContainerSelector, ContainerState, ContainerVerb};
+use theriac_model::release::{ImageId, ImageTag};
 use theriac_model::time::{Span, millis};
 use theriac_protocol::docker::{DockerAnswer, DockerRequest, MAX_JOB};
 
 use crate::exchange::{ExchangeError, Neighbour, chain};
-use crate::hands::{Containers, HandError};
+use crate::hands::{Containers, HandError, Images};
 
 /// A look takes the engine milliseconds; one that is busy with images takes longer, and the courier gives up before this.
 const LOOK: Duration = Duration::from_secs(8);
@@ -52,6 +53,12 @@ impl DockerCourier {
         settled(answer)
     }
 
+    fn image_of(&self, request: DockerRequest, changes: bool) -> Result<ImageId, HandError> {
+        let patience = if changes { LOOK + GRACE } else { LOOK };
+        let DockerAnswer::Image(id) = self.ask(request, patience, changes)? else { return Err(unexpected(changes)) };
+        Ok(id)
+    }
+
     fn state(&self, request: DockerRequest, timeout: Duration, changes: bool) -> Result<ContainerState, HandError> {
         let DockerAnswer::Container(state) = self.ask(request, timeout, changes)? else {
             return Err(unexpected(changes));
@@ -68,7 +75,10 @@ fn settled(answer: DockerAnswer) -> Result<DockerAnswer, HandError> {
         DockerAnswer::Failed(reason) => Err(HandError::Failed { reason }),
         DockerAnswer::Lost(reason) => Err(HandError::Unknown { reason }),
         DockerAnswer::Ambiguous(reason) | DockerAnswer::Refused(reason) => Err(HandError::Refused { reason }),
-        answer @ (DockerAnswer::Hello { .. } | DockerAnswer::Container(_) | DockerAnswer::Lines(_)) => Ok(answer),
+        answer @ (DockerAnswer::Hello { .. }
+        | DockerAnswer::Container(_)
+        | DockerAnswer::Image(_)
+        | DockerAnswer::Lines(_)) => Ok(answer),
     }
 }
 
@@ -100,5 +110,20 @@ impl Containers for DockerCourier {
             return Err(unexpected(false));
         };
         Ok(lines)
+    }
+}
+
+impl Images for DockerCourier {
+    fn image(&self, tag: &ImageTag) -> Result<ImageId, HandError> {
+        self.image_of(DockerRequest::Image { tag: tag.clone() }, false)
+    }
+
+    fn has_image(&self, id: &ImageId) -> Result<(), HandError> {
+        self.image_of(DockerRequest::HasImage { id: id.clone() }, false).map(drop)
+    }
+
+    fn point_tag(&self, tag: &ImageTag, from: &ImageId, to: &ImageId) -> Result<(), HandError> {
+        let request = DockerRequest::PointTag { tag: tag.clone(), from: from.clone(), to: to.clone() };
+        self.image_of(request, true).map(drop)
     }
 }

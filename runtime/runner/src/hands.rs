@@ -9,6 +9,7 @@ use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::http::{HttpAnswer, HttpRequest};
 use theriac_model::id::Label;
 use theriac_model::program::{ProgramOutput, ProgramSpec};
+use theriac_model::release::{ImageId, ImageTag};
 
 /// The hands that are there; what is not configured is not started.
 #[derive(Clone, Default)]
@@ -19,6 +20,8 @@ pub struct Hands {
     pub http: Option<Arc<dyn Http>>,
     /// Containers.
     pub containers: Option<Arc<dyn Containers>>,
+    /// Images of the same engine.
+    pub images: Option<Arc<dyn Images>>,
 }
 
 impl std::fmt::Debug for Hands {
@@ -27,6 +30,7 @@ impl std::fmt::Debug for Hands {
             .field("programs", &self.programs.is_some())
             .field("http", &self.http.is_some())
             .field("containers", &self.containers.is_some())
+            .field("images", &self.images.is_some())
             .finish()
     }
 }
@@ -56,6 +60,16 @@ pub trait Containers: Send + Sync {
     ) -> Result<ContainerState, HandError>;
     /// The last lines of its output, bounded.
     fn log_tail(&self, id: &ContainerId, lines: u32) -> Result<Vec<String>, HandError>;
+}
+
+/// Looks at images and points tags at them.
+pub trait Images: Send + Sync {
+    /// The image that a tag names; `Stale` where there is none.
+    fn image(&self, tag: &ImageTag) -> Result<ImageId, HandError>;
+    /// The image is there; `Stale` where it is not.
+    fn has_image(&self, id: &ImageId) -> Result<(), HandError>;
+    /// Points a tag that names the first image at the second; `Stale` where it names another one, or the second is not there.
+    fn point_tag(&self, tag: &ImageTag, from: &ImageId, to: &ImageId) -> Result<(), HandError>;
 }
 
 /// Why a hand did not do what it was told.

@@ -45,7 +45,7 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
         Effect::Program(effect) => programs::observe(effect),
         Effect::Http(effect) => http::observe(effect),
         Effect::Knob(effect) => kernel::observe(intent, effect),
-        Effect::Release(effect) => releases::observe(effect),
+        Effect::Release(effect) => releases::observe(world, effect),
         Effect::Container(effect) => containers::observe(world, intent, effect),
     }
 }

@@ -1,6 +1,6 @@
 //! Which release of each service is in use, and which one was before it.
 //!
-//! The runner looks at the links that root's configuration lists and journals each change it sees, so that *previous* is what
+//! The runner looks at the links and tags that root's configuration lists and journals each change it sees, so that *previous* is what
 //! was really in use on this machine and nothing that a file name suggests. Going back to an earlier release forgets the later
 //! ones: what was left because it was bad is never *previous* again.
 
@@ -80,11 +80,11 @@ impl Releases {
     }
 }
 
-/// Looks at every listed link, and journals what is new.
+/// Looks at every listed link and tag, and journals what is new.
 pub(crate) fn look(listed: &[ReleaseConfig], world: &World) -> Result<(), WriteError> {
     for ReleaseConfig { unit, place, verbs: _ } in listed {
-        // A link that can't be read says nothing; a remedy that asks is told why.
-        let Ok(release) = in_use(place) else { continue };
+        // What can't be read says nothing; a remedy that asks is told why.
+        let Ok(release) = in_use(world, place) else { continue };
         if world.releases.note(place, &release, clock::wall()) {
             let seen = Record::ReleaseSeen { unit: unit.clone(), place: place.clone(), release };
             world.writer.write(seen, Durability::Buffered)?;
@@ -95,13 +95,14 @@ pub(crate) fn look(listed: &[ReleaseConfig], world: &World) -> Result<(), WriteE
 
 #[cfg(test)]
 mod tests {
+    use theriac_model::release::LinkPlace;
     use theriac_model::target::MountPath;
 
     use super::*;
 
     fn place() -> ReleasePlace {
         let path = |text| MountPath::parse(text).unwrap();
-        ReleasePlace { link: path("/opt/app/current"), releases: path("/opt/app/releases") }
+        ReleasePlace::Link(LinkPlace { link: path("/opt/app/current"), releases: path("/opt/app/releases") })
     }
 
     fn name(text: &str) -> ReleaseName {

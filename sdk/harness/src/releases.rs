@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use theriac_model::release::{ReleaseName, ReleasePlace};
+use theriac_model::release::{LinkPlace, ReleaseName, ReleasePlace};
 use theriac_model::target::MountPath;
 use theriac_model::time::{Timestamp, millis};
 use theriac_runner::clock;
@@ -18,7 +18,7 @@ use crate::scenario;
 const APART: Duration = Duration::from_secs(600);
 
 pub(crate) struct Releases {
-    pub(crate) place: ReleasePlace,
+    pub(crate) place: LinkPlace,
     seen: Vec<ReleaseName>,
 }
 
@@ -36,7 +36,7 @@ impl Releases {
             |path: &Path| MountPath::parse(&path.to_string_lossy()).map_err(ScenarioError::part("naming the releases"));
         let unseen = asked.seen.map_or(0, |seen| asked.names.len().saturating_sub(seen));
         Ok(Self {
-            place: ReleasePlace { link: path(&link)?, releases: path(&releases)? },
+            place: LinkPlace { link: path(&link)?, releases: path(&releases)? },
             seen: asked.names.iter().skip(unseen).cloned().collect(),
         })
     }
@@ -46,7 +46,7 @@ impl Releases {
         let now = clock::wall();
         for (back, name) in self.seen.iter().rev().enumerate().collect::<Vec<_>>().into_iter().rev() {
             let ago = millis(APART).saturating_mul(back as u64);
-            world.releases.note(&self.place, name, Timestamp(now.0.saturating_sub(ago)));
+            world.releases.note(&ReleasePlace::Link(self.place.clone()), name, Timestamp(now.0.saturating_sub(ago)));
         }
     }
 

@@ -18,7 +18,7 @@ use theriac_journal::undo::{Options, UndoStore};
 use theriac_model::health::{HealthAnswer, HealthCheck};
 use theriac_model::id::Label;
 use theriac_model::observation::SeriesId;
-use theriac_model::release::ReleasePlace;
+use theriac_model::release::LinkPlace;
 use theriac_model::target::{MountPath, Target};
 use theriac_model::time::{Timestamp, millis};
 use theriac_model::unit::Backend;
@@ -320,7 +320,7 @@ impl Building<'_> {
         let grants = self.props.manifest.grants.releases.values().flat_map(|grant| &grant.verbs);
         let all = || grants.filter(|verb| verb.changes()).map(ToString::to_string).collect();
         let verbs: Vec<String> = asked.verbs.clone().unwrap_or_else(all);
-        let ReleasePlace { link, releases: dir } = &releases.place;
+        let LinkPlace { link, releases: dir } = &releases.place;
         let _infallible = write!(
             self.config,
             "[[release]]\nunit = {:?}\nlink = {:?}\nreleases = {:?}\nverbs = {verbs:?}\n",

@@ -18,12 +18,13 @@ use theriac_model::container::{
 use theriac_model::fault::FaultKind;
 use theriac_model::health::{HealthAnswer, HealthCheck};
 use theriac_model::record::Record;
+use theriac_model::release::{ImageId, ImageTag};
 use theriac_model::run::RunState as Life;
 use theriac_protocol::layout::{Layout, Socket};
 use theriac_protocol::runner::{RunnerAnswer, RunnerEvent};
 use theriac_runner::backend::Managers;
 use theriac_runner::docker::DockerCourier;
-use theriac_runner::hands::{Containers as _, HandError};
+use theriac_runner::hands::{Containers as _, HandError, Images as _};
 use theriac_runner::observer::{Observer, Prober, Watched};
 
 use crate::host::{Host, Setup, binary, playbook, proposal};
@@ -166,6 +167,43 @@ fn another_container_under_the_same_name_or_another_life_is_not_touched() {
         assert!(third.run == RunState::Running && third.id != second.id);
         // Its positive twin.
         assert_eq!(courier.change(&third.reference(), ContainerVerb::Stop).unwrap().run, RunState::Exited);
+    });
+}
+
+#[test]
+fn a_tag_is_pointed_at_the_image_before_and_what_is_started_from_it_is_that_one() {
+    with_both(|engine, courier| {
+        let hand = &courier.hand;
+        let tag = ImageTag::parse("localhost/shop/api:current").unwrap();
+        assert!(matches!(hand.image(&tag), Err(HandError::Stale { .. })), "nobody has tagged anything yet");
+        let deploy = |version: &str| {
+            engine.image("localhost/shop/api:current", version);
+            hand.image(&tag).unwrap()
+        };
+        let (old, new) = (deploy("v2.3.1"), deploy("v2.3.2"));
+        assert_ne!(old, new);
+        let version = || {
+            engine.create_from("api", &tag.to_string(), "cat /version; sleep 600");
+            engine.by_hand("api", "start");
+            let id = courier.find("api").id;
+            let said = until("its version", || hand.log_tail(&id, 1).unwrap().pop());
+            engine.remove("api");
+            said
+        };
+        assert_eq!(version(), "v2.3.2");
+
+        hand.point_tag(&tag, &new, &old).unwrap();
+        assert_eq!((hand.image(&tag).unwrap(), version()), (old.clone(), "v2.3.1".to_owned()));
+
+        // Somebody has moved it; an image that the engine does not have is not fetched from anywhere.
+        assert!(matches!(hand.point_tag(&tag, &new, &old), Err(HandError::Stale { .. })));
+        let unknown = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
+        assert!(matches!(hand.has_image(&unknown), Err(HandError::Stale { .. })));
+        assert!(matches!(hand.point_tag(&tag, &old, &unknown), Err(HandError::Stale { .. })));
+        assert_eq!(hand.image(&tag).unwrap(), old);
+        hand.has_image(&new).unwrap();
+        hand.point_tag(&tag, &old, &new).unwrap();
+        assert_eq!(version(), "v2.3.2", "and forward again");
     });
 }
 

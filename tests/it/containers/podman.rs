@@ -77,7 +77,7 @@ impl Podman {
             .unwrap();
         let podman = Self { service, dir, created: RefCell::default() };
         until("the engine", || UnixStream::connect(podman.socket()).ok());
-        podman.import();
+        podman.image("localhost/test:latest", "test");
         podman
     }
 
@@ -85,19 +85,20 @@ impl Podman {
         self.dir.path().join("engine.sock")
     }
 
-    /// An image cannot be pulled where there is no network: it is a tar of busybox and a link to it.
-    fn import(&self) {
-        let root = self.dir.path().join("root/bin");
-        fs::create_dir_all(&root).unwrap();
-        fs::copy(BUSYBOX, root.join("busybox")).unwrap();
-        for name in ["sh", "sleep"] {
-            std::os::unix::fs::symlink("busybox", root.join(name)).unwrap();
+    /// An image cannot be pulled where there is no network: it is a tar of busybox, two links to it and a file that says which version
+    /// this is. The tag names the newest one.
+    pub(super) fn image(&self, name: &str, version: &str) {
+        let root = self.dir.path().join(format!("root-{version}"));
+        fs::create_dir_all(root.join("bin")).unwrap();
+        fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
+        for name in ["sh", "sleep", "cat"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
         }
-        let tar =
-            Command::new("tar").arg("-C").arg(self.dir.path().join("root")).args(["-cf", "-", "."]).output().unwrap();
+        fs::write(root.join("version"), format!("{version}\n")).unwrap();
+        let tar = Command::new("tar").arg("-C").arg(&root).args(["-cf", "-", "."]).output().unwrap();
         assert!(tar.status.success());
-        let (status, answer) =
-            self.ask("POST", "/images/create?fromSrc=-&repo=localhost/test", "application/x-tar", &tar.stdout);
+        let path = format!("/images/create?fromSrc=-&repo={}", name.replace(':', "%3A"));
+        let (status, answer) = self.ask("POST", &path, "application/x-tar", &tar.stdout);
         assert_eq!(status, 200, "{answer}");
     }
 
@@ -120,8 +121,17 @@ impl Podman {
 
     /// Makes a container that runs this script; its id.
     pub(super) fn create(&self, name: &str, script: &str, more: &Value) -> String {
+        self.make(name, "localhost/test", script, more)
+    }
+
+    /// The same from an image.
+    pub(super) fn create_from(&self, name: &str, image: &str, script: &str) -> String {
+        self.make(name, image, script, &json!({}))
+    }
+
+    fn make(&self, name: &str, image: &str, script: &str, more: &Value) -> String {
         let mut wish = json!({
-            "Image": "localhost/test",
+            "Image": image,
             "Cmd": ["/bin/sh", "-c", script],
             "HostConfig": { "NetworkMode": "none" },
         });

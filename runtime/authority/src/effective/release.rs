@@ -48,7 +48,9 @@ impl BoundRelease {
         // Where the releases lie can't be guessed, so there is no line to add.
         let entry =
             host.releases.iter().find(|entry| entry.unit == unit).ok_or_else(|| missing("runner.release", None))?;
-        if host.is_own(&entry.place.link) || host.is_own(&entry.place.releases) {
+        if let ReleasePlace::Link(at) = &entry.place
+            && (host.is_own(&at.link) || host.is_own(&at.releases))
+        {
             return Err(missing("runner.own-state", None));
         }
         Ok(Self {
@@ -99,7 +101,12 @@ impl BoundRelease {
     /// What it comes to here, in words.
     pub(crate) fn words(&self) -> String {
         let verbs = self.verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>().join(", ");
-        format!("{verbs} of the releases of {} ({} in {})", self.unit, self.place.link, self.place.releases)
+        match &self.place {
+            ReleasePlace::Link(at) => {
+                format!("{verbs} of the releases of {} ({} in {})", self.unit, at.link, at.releases)
+            }
+            ReleasePlace::Image(tag) => format!("{verbs} of the releases of {} (images, by the tag {tag})", self.unit),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::Method;
 use jiff::Timestamp;
 use theriac_model::container::{
-    ContainerId, ContainerLabel, ContainerName, ContainerRef, ContainerSelector, ContainerVerb,
+    ContainerId, ContainerLabel, ContainerName, ContainerRef, ContainerSelector, ContainerVerb, Incarnation,
 };
 use theriac_model::target::MountPath;
 use theriac_protocol::docker::{DockerAnswer, MAX_LINES};
@@ -24,14 +24,14 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// See [`SETTLED`].
 const AGAIN: Duration = Duration::from_millis(50);
 /// An inspection is 10 KB, and a list of a hundred containers 200 KB.
-const LONGEST_ANSWER: usize = 1 << 20;
+pub(super) const LONGEST_ANSWER: usize = 1 << 20;
 /// 200 lines of 10 KB. With each request at its longest, and a copy of it, the courier stays within its unit's memory.
 const LONGEST_OUTPUT: usize = 2 << 20;
 /// Headers and some: what is said there is not read.
-const LONGEST_NOTHING: usize = 64 << 10;
+pub(super) const LONGEST_NOTHING: usize = 64 << 10;
 /// How much of a sentence of the engine's is passed on, in characters.
 const SENTENCE: usize = 300;
-/// The newest minor version of protocol 1 that this was written against; none of the six requests changed since 1.24.
+/// The newest minor version of protocol 1 that this was written against; none of the eight requests changed since 1.24.
 const NEWEST: u16 = 47;
 
 /// The engine behind one socket.
@@ -48,10 +48,10 @@ pub(super) struct Engine {
 
 /// Why there is no answer.
 #[derive(Debug)]
-enum Fault {
+pub(super) enum Fault {
     /// No connection.
     Unreachable(String),
-    /// There is no such container.
+    /// There is no such container or image.
     Absent(String),
     /// It said no, or nothing that can be understood.
     Failed(String),
@@ -61,7 +61,7 @@ enum Fault {
 
 impl Fault {
     /// Of a request that only looks: nothing is lost with it.
-    fn of_look(self) -> DockerAnswer {
+    pub(super) fn of_look(self) -> DockerAnswer {
         match self {
             Self::Unreachable(reason) => DockerAnswer::Unreachable(reason),
             Self::Absent(reason) => DockerAnswer::Stale(reason),
@@ -100,14 +100,15 @@ impl Engine {
         if meant.id.is_around(cgroup, mountinfo) {
             return DockerAnswer::Refused("Theriac itself runs in that container".to_owned());
         }
-        let life = match self.by_id(&meant.id).await {
-            Ok(now) if meant.is(&now.state) => now.state.started,
+        match self.by_id(&meant.id).await {
+            Ok(now) if meant.is(&now.state) => {}
             Ok(now) => {
                 let started = if now.state.started.is_empty() { "never" } else { &now.state.started };
                 return DockerAnswer::Stale(format!("{} was last started {started}", meant.id.short()));
             }
             Err(fault) => return fault.of_look(),
-        };
+        }
+        let until = Instant::now() + timeout;
         match self.post(&meant.id, verb, timeout).await {
             Ok(()) => {}
             Err(Fault::Lost(reason)) => return DockerAnswer::Lost(reason),
@@ -115,7 +116,7 @@ impl Engine {
         }
         let after = match verb {
             ContainerVerb::Start | ContainerVerb::Restart => self.by_id(&meant.id).await,
-            ContainerVerb::Stop => self.down(meant, life, timeout).await,
+            ContainerVerb::Stop => self.down(meant, until).await,
         };
         match after {
             Ok(after) => DockerAnswer::Container(after.state),
@@ -124,18 +125,18 @@ impl Engine {
     }
 
     /// How it is after a stop. podman answers before it has cleaned up, and until then its word is the same as between two restarts
-    /// of a loop; a stop that meets such a restart can be lost, and is said again to the next life, where that one is meant, too.
-    async fn down(&self, meant: &ContainerRef, mut told: String, timeout: Duration) -> Result<Description, Fault> {
-        let deadline = Instant::now() + SETTLED;
+    /// of a loop. A stop that meets such a restart is lost, and is said again until the loop has ended or the time is over.
+    async fn down(&self, meant: &ContainerRef, until: Instant) -> Result<Description, Fault> {
+        let deadline = until.max(Instant::now() + SETTLED);
+        let in_loop = matches!(meant.incarnation, Incarnation::InLoop { .. });
         loop {
             let now = self.by_id(&meant.id).await?;
             let settled = !now.state.is_up() && !now.state.will_restart();
             if settled || Instant::now() >= deadline {
                 return Ok(now);
             }
-            if now.state.is_up() && now.state.started != told && meant.is(&now.state) {
-                told = now.state.started;
-                self.post(&meant.id, ContainerVerb::Stop, timeout).await?;
+            if in_loop && meant.is(&now.state) {
+                self.post(&meant.id, ContainerVerb::Stop, deadline - Instant::now()).await?;
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -206,7 +207,7 @@ impl Engine {
     }
 
     /// A request that only looks, and its answer if that is a yes.
-    async fn get(&self, target: &str, longest: usize) -> Result<Answer, Fault> {
+    pub(super) async fn get(&self, target: &str, longest: usize) -> Result<Answer, Fault> {
         let answer = self.ask(Method::GET, target, LOOK, longest).await?;
         match answer.status {
             200..=299 => Ok(answer),
@@ -218,7 +219,13 @@ impl Engine {
         }
     }
 
-    async fn ask(&self, method: Method, target: &str, timeout: Duration, longest: usize) -> Result<Answer, Fault> {
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        target: &str,
+        timeout: Duration,
+        longest: usize,
+    ) -> Result<Answer, Fault> {
         let version = self.version().await?;
         self.send(method, &format!("/v1.{version}{target}"), timeout, longest).await
     }
@@ -269,12 +276,12 @@ impl Engine {
     }
 }
 
-fn readable<T>(read: Result<T, reading::ReadingError>) -> Result<T, Fault> {
+pub(super) fn readable<T>(read: Result<T, reading::ReadingError>) -> Result<T, Fault> {
     read.map_err(|error| Fault::Failed(format!("the engine's answer can't be used: {}", sentence(&chain(&error)))))
 }
 
 /// The engine's no.
-fn no(answer: &Answer) -> String {
+pub(super) fn no(answer: &Answer) -> String {
     format!("the engine answered with {}: {}", answer.status, sentence(&reading::refusal(&answer.body)))
 }
 

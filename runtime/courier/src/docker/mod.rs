@@ -7,6 +7,7 @@
 
 pub mod config;
 mod engine;
+mod images;
 mod output;
 mod reading;
 mod transport;
@@ -54,7 +55,7 @@ impl Errands for Docker {
     type Request = DockerRequest;
     type Answer = DockerAnswer;
     const SOCKET: Socket = Socket::CourierDocker;
-    /// The longest request holds a label of 257 bytes, or an id and a time.
+    /// The longest request holds a label of 257 bytes, or an image's name of 383 and two ids.
     const MAX_REQUEST: u32 = 2 << 10;
     const REACHES: Reaches = Reaches::UnixSockets;
 
@@ -84,6 +85,9 @@ impl Errands for Docker {
                 self.engine.change(&container, verb, timeout.duration()).await
             }
             DockerRequest::LogTail { id, lines } => self.engine.log_tail(&id, lines).await,
+            DockerRequest::Image { tag } => self.engine.image(&tag).await,
+            DockerRequest::HasImage { id } => self.engine.has_image(&id).await,
+            DockerRequest::PointTag { tag, from, to } => self.engine.point(&tag, &from, &to).await,
         }
     }
 }

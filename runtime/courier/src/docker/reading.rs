@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use theriac_model::container::{ContainerHealth, ContainerId, ContainerName, ContainerState, RestartPolicy, RunState};
 use theriac_model::id::NameError;
+use theriac_model::release::ImageId;
 
 /// Engines write a time with nanoseconds and a zone in 35 characters.
 const MAX_TIME: usize = 40;
@@ -110,6 +111,13 @@ impl Description {
 pub(super) fn ids(body: &[u8]) -> Result<Vec<ContainerId>, ReadingError> {
     let listed: Vec<Listed> = serde_json::from_slice(body).map_err(ReadingError::Json)?;
     listed.iter().map(|container| Ok(ContainerId::parse(&container.id)?)).collect()
+}
+
+/// The id of an image. podman leaves out what the digits are of.
+pub(super) fn image(body: &[u8]) -> Result<ImageId, ReadingError> {
+    let Listed { id } = serde_json::from_slice(body).map_err(ReadingError::Json)?;
+    let whole = if id.contains(':') { id } else { format!("sha256:{id}") };
+    Ok(ImageId::parse(&whole)?)
 }
 
 /// The engine's own sentence, or what it sent in place of one.

@@ -6,8 +6,7 @@ use theriac_model::container::{ContainerSelector, RunState};
 use theriac_model::effect::GroupId;
 use theriac_model::id::UnitName;
 use theriac_model::kernel::KnobName;
-use theriac_model::release::ReleaseName;
-use theriac_model::target::MountPath;
+use theriac_model::release::{ReleaseName, ReleasePlace};
 use theriac_model::unit::{ActiveState, ProcessId};
 
 use crate::capability::files::Identity;
@@ -34,7 +33,7 @@ pub(crate) enum Assumption {
     /// A number of the kernel's has that value.
     Knob { knob: KnobName, value: i64 },
     /// That release is in use.
-    Release { link: MountPath, release: ReleaseName },
+    Release { place: ReleasePlace, release: ReleaseName },
     /// The container is in that state.
     Container { selector: ContainerSelector, run: RunState },
     /// Nothing that a read would show.
@@ -51,7 +50,7 @@ pub(crate) struct Overlay {
     confined: BTreeMap<GroupId, u32>,
     processes: BTreeSet<ProcessId>,
     knobs: BTreeMap<KnobName, i64>,
-    releases: BTreeMap<MountPath, ReleaseName>,
+    releases: BTreeMap<ReleasePlace, ReleaseName>,
     containers: BTreeMap<ContainerSelector, RunState>,
 }
 
@@ -91,8 +90,8 @@ impl Overlay {
             Assumption::Knob { knob, value } => {
                 self.knobs.insert(knob, value);
             }
-            Assumption::Release { link, release } => {
-                self.releases.insert(link, release);
+            Assumption::Release { place, release } => {
+                self.releases.insert(place, release);
             }
             Assumption::Container { selector, run } => {
                 self.containers.insert(selector, run);
@@ -145,8 +144,8 @@ impl Overlay {
         self.knobs.get(knob).copied()
     }
 
-    pub(crate) fn release(&self, link: &MountPath) -> Option<&ReleaseName> {
-        self.releases.get(link)
+    pub(crate) fn release(&self, place: &ReleasePlace) -> Option<&ReleaseName> {
+        self.releases.get(place)
     }
 
     pub(crate) fn container(&self, selector: &ContainerSelector) -> Option<RunState> {

@@ -151,7 +151,7 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
             capability::containers::start_again(world, (selector, id), intent, after)
         }
         Undo::SwitchRelease { unit, place, release, invocation } => {
-            match capability::releases::take_back(intent, place, release, after) {
+            match capability::releases::take_back(world, intent, place, release, after) {
                 UndoOutcome::Restored => units::onto_release(world, unit, place, invocation),
                 kept @ (UndoOutcome::NotNeeded { .. }
                 | UndoOutcome::ChangedSince { .. }

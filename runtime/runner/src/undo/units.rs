@@ -83,7 +83,8 @@ pub(super) fn onto_release(world: &World, unit: &UnitName, place: &ReleasePlace,
         Ok(ago) => ago,
         Err(error) => return failed(error),
     };
-    if !state.is_up() || state.invocation == invocation || Duration::from_millis(state.since_ms) < switched {
+    let started_after = switched.is_some_and(|ago| Duration::from_millis(state.since_ms) < ago);
+    if !state.is_up() || state.invocation == invocation || started_after {
         return UndoOutcome::Restored;
     }
     match manager.restart(unit, JOB_TIMEOUT) {

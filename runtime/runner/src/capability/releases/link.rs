@@ -9,7 +9,7 @@ use rustix::fs::{
 };
 use rustix::fs::{symlinkat, unlinkat};
 use rustix::io::Errno;
-use theriac_model::release::{ReleaseName, ReleasePlace};
+use theriac_model::release::{LinkPlace, ReleaseName};
 use theriac_model::target::MountPath;
 
 /// Why the link can't be read or switched.
@@ -36,7 +36,7 @@ pub(crate) enum LinkError {
 /// The link, held by the directory it lies in.
 #[derive(Debug)]
 pub(crate) struct Link<'p> {
-    place: &'p ReleasePlace,
+    place: &'p LinkPlace,
     parent: File,
     name: &'p str,
     /// It is written relative to its own directory.
@@ -64,7 +64,7 @@ fn parent_and_name(link: &MountPath) -> Option<(MountPath, &str)> {
 
 impl<'p> Link<'p> {
     /// Reads it.
-    pub(crate) fn read(place: &'p ReleasePlace) -> Result<Self, LinkError> {
+    pub(crate) fn read(place: &'p LinkPlace) -> Result<Self, LinkError> {
         let missing = || LinkError::Missing { link: place.link.clone() };
         let io = |errno: Errno| LinkError::Io { path: place.link.clone(), source: errno.into() };
         let (above, name) = parent_and_name(&place.link).ok_or_else(missing)?;
@@ -126,7 +126,7 @@ impl<'p> Link<'p> {
 }
 
 /// A directory, not a link to one, that nobody but its owner can write.
-pub(crate) fn usable(place: &ReleasePlace, release: &ReleaseName) -> Result<(), LinkError> {
+pub(crate) fn usable(place: &LinkPlace, release: &ReleaseName) -> Result<(), LinkError> {
     let no = |why| LinkError::Release { releases: place.releases.clone(), release: release.clone(), why };
     let releases = directory(&place.releases)?;
     let stat = match statat(&releases, release.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    struct App(tempfile::TempDir, ReleasePlace);
+    struct App(tempfile::TempDir, LinkPlace);
 
     fn app(to: &str) -> App {
         let dir = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ mod tests {
         for release in ["v1", "v2"] {
             std::fs::create_dir_all(dir.path().join("releases").join(release)).unwrap();
         }
-        let place = ReleasePlace { link: path("current"), releases: path("releases") };
+        let place = LinkPlace { link: path("current"), releases: path("releases") };
         symlink(to.replace("ROOT", dir.path().to_str().unwrap()), dir.path().join("current")).unwrap();
         App(dir, place)
     }

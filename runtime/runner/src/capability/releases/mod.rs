@@ -1,8 +1,10 @@
 //! `releases`: which release of a service is in use, which one was before, and back to that one.
 //!
-//! Switching changes one symbolic link. The service goes on with what it has until it is restarted, which is a verb of `units`.
+//! Switching changes one symbolic link, or the tag that images are started by. The service goes on with what it has until it is
+//! restarted, which is a verb of `units`.
 
 mod link;
+mod place;
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,22 +24,11 @@ use crate::gate::{Applied, ApplyError, Change, Draft, Kept, Mode, Place, perform
 use crate::recover::Happened;
 use crate::session::{Assumption, Scene};
 use crate::undo::Intent;
-use link::{Link, LinkError, usable};
-
-impl LinkError {
-    fn denial(&self, label: &Label, attempted: impl std::fmt::Display) -> Denial {
-        let (cause, rule) = match self {
-            Self::Missing { .. } | Self::Elsewhere { .. } => (DenialCause::StaleTarget, "link"),
-            Self::Release { .. } => (DenialCause::Unavailable, "release"),
-            Self::Io { .. } => (DenialCause::Failed, "link"),
-        };
-        Denial::new(cause, label, rule, format!("{attempted}: {}", chain(self)))
-    }
-}
+use crate::world::World;
 
 /// The release in use at a place; what the runner journals when it changes.
-pub(crate) fn in_use(place: &ReleasePlace) -> Result<ReleaseName, String> {
-    Link::read(place).map(|link| link.release).map_err(|error| chain(&error))
+pub(crate) fn in_use(world: &World, place: &ReleasePlace) -> Result<ReleaseName, String> {
+    place::in_use(world, place).map_err(|error| chain(&error))
 }
 
 /// A verb of a service's releases.
@@ -74,11 +65,13 @@ fn info(scene: &Scene<'_>, release: &ReleaseName, since: Option<Timestamp>, assu
 }
 
 fn current(scene: &Scene<'_>, bound: &BoundRelease) -> Result<(ReleaseName, bool), Denial> {
-    if let Some(assumed) = scene.overlay.release(&bound.place.link) {
+    if let Some(assumed) = scene.overlay.release(&bound.place) {
         return Ok((assumed.clone(), true));
     }
-    let attempted = format_args!("read {}", bound.place.link);
-    Link::read(&bound.place).map(|link| (link.release, false)).map_err(|error| error.denial(&bound.label, attempted))
+    let attempted = format_args!("read {}", bound.place);
+    place::in_use(scene.world, &bound.place)
+        .map(|release| (release, false))
+        .map_err(|error| error.denial(&bound.label, attempted))
 }
 
 fn previous(
@@ -115,14 +108,14 @@ impl SwitchBack {
         Ok(if state.is_up() { state.invocation } else { String::new() })
     }
 
-    /// The link still names the release that was found.
-    fn link(&self) -> Result<Link<'_>, Denial> {
+    /// The release that was found is still the one in use.
+    fn is_as_found(&self, scene: &Scene<'_>) -> Result<(), Denial> {
         let effect = self.effect()?;
-        let link = Link::read(&effect.place).map_err(|error| error.denial(&self.label, effect))?;
-        if link.release == effect.from {
-            Ok(link)
+        let now = place::in_use(scene.world, &effect.place).map_err(|error| error.denial(&self.label, effect))?;
+        if now == effect.from {
+            Ok(())
         } else {
-            let attempted = format!("{effect}, and {} is in use by now", link.release);
+            let attempted = format!("{effect}, and {now} is in use by now");
             Err(Denial::new(DenialCause::Conflict, &self.label, "same-value", attempted))
         }
     }
@@ -141,7 +134,7 @@ impl Change for SwitchBack {
             from: from.clone(),
             to: to.clone(),
         };
-        usable(&bound.place, &to).map_err(|error| error.denial(&self.label, &effect))?;
+        place::usable(scene.world, &bound.place, &to).map_err(|error| error.denial(&self.label, &effect))?;
         self.found = Some(effect.clone());
         Ok(Draft {
             effect: Effect::Release(effect.clone()),
@@ -152,12 +145,12 @@ impl Change for SwitchBack {
             reproducible: false,
             traffic_share: bound.traffic_share,
             count: 0,
-            assumption: Assumption::Release { link: bound.place.link.clone(), release: to },
+            assumption: Assumption::Release { place: bound.place.clone(), release: to },
         })
     }
 
-    fn recheck(&mut self, _scene: &mut Scene<'_>) -> Result<(), Denial> {
-        self.link().map(|_| ())
+    fn recheck(&mut self, scene: &mut Scene<'_>) -> Result<(), Denial> {
+        self.is_as_found(scene)
     }
 
     fn keep(&mut self, scene: &mut Scene<'_>, _place: &Place) -> Result<Kept, Denial> {
@@ -173,14 +166,15 @@ impl Change for SwitchBack {
 
     fn apply(&mut self, scene: &mut Scene<'_>, _kept: &Kept) -> Result<Applied, ApplyError> {
         let effect = self.effect().map_err(ApplyError::Denied)?;
-        let link = self.link().map_err(ApplyError::Denied)?;
-        match link.switch(&effect.to, &own_name(scene.run.as_str())) {
+        self.is_as_found(scene).map_err(ApplyError::Denied)?;
+        let own = own_name(scene.run.as_str());
+        match place::switch(scene.world, &effect.place, (&effect.from, &effect.to), &own) {
             Ok(()) => Ok(Applied { after: Observed::Release(effect.to.clone()), bytes: 0 }),
             Err(error) => {
                 let denial = error.denial(&self.label, effect);
-                // The last step of a switch is the sync of the directory: the link may be the new one already.
-                let switched = Link::read(&effect.place).is_ok_and(|link| link.release == effect.to);
-                Err(if switched { ApplyError::Ambiguous(denial) } else { ApplyError::Denied(denial) })
+                // A switch can fail when it is done already: in the sync of the directory, or in the engine's answer.
+                let not_switched = place::in_use(scene.world, &effect.place).is_ok_and(|now| now == effect.from);
+                Err(if not_switched { ApplyError::Denied(denial) } else { ApplyError::Ambiguous(denial) })
             }
         }
     }
@@ -192,8 +186,8 @@ fn own_name(run: &str) -> String {
 }
 
 /// Asks the world whether the intent's effect happened. Changes nothing.
-pub(crate) fn observe(effect: &ReleaseEffect) -> Happened {
-    match in_use(&effect.place) {
+pub(crate) fn observe(world: &World, effect: &ReleaseEffect) -> Happened {
+    match in_use(world, &effect.place) {
         Ok(now) if now == effect.from => Happened::No,
         Ok(now) if now == effect.to => Happened::Yes(Observed::Release(now)),
         Ok(now) => Happened::Unknown { reason: format!("{now} is in use by now") },
@@ -201,35 +195,35 @@ pub(crate) fn observe(effect: &ReleaseEffect) -> Happened {
     }
 }
 
-/// How long ago the link was made.
-pub(crate) fn switched_ago(place: &ReleasePlace) -> io::Result<Duration> {
+/// How long ago the link was made; engines don't say that of a tag.
+pub(crate) fn switched_ago(place: &ReleasePlace) -> io::Result<Option<Duration>> {
+    let ReleasePlace::Link(place) = place else { return Ok(None) };
     let meta = std::fs::symlink_metadata(place.link.as_str())?;
     let made = Duration::new(meta.ctime().try_into().unwrap_or(0), meta.ctime_nsec().try_into().unwrap_or(0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(now.saturating_sub(made))
+    Ok(Some(now.saturating_sub(made)))
 }
 
-/// Points the link at the release that was in use before, unless somebody has chosen another one since.
+/// Goes forward again to the release that was in use before, unless somebody has chosen another one since.
 pub(crate) fn take_back(
+    world: &World,
     intent: &Intent<'_>,
     place: &ReleasePlace,
     before: &ReleaseName,
     after: Option<&Observed>,
 ) -> UndoOutcome {
-    let link = match Link::read(place) {
-        Ok(link) => link,
-        Err(error @ (LinkError::Missing { .. } | LinkError::Elsewhere { .. })) => {
-            return UndoOutcome::ChangedSince { found: chain(&error) };
-        }
+    let now = match place::in_use(world, place) {
+        Ok(now) => now,
+        Err(error) if error.is_somebody_elses() => return UndoOutcome::ChangedSince { found: chain(&error) },
         Err(error) => return UndoOutcome::Failed { reason: chain(&error) },
     };
-    if link.release == *before {
+    if now == *before {
         return UndoOutcome::Restored;
     }
-    if after != Some(&Observed::Release(link.release.clone())) {
-        return UndoOutcome::ChangedSince { found: format!("{} is in use", link.release) };
+    if after != Some(&Observed::Release(now.clone())) {
+        return UndoOutcome::ChangedSince { found: format!("{now} is in use") };
     }
-    match link.switch(before, &own_name(intent.run.as_str())) {
+    match place::switch(world, place, (&now, before), &own_name(intent.run.as_str())) {
         Ok(()) => UndoOutcome::Restored,
         Err(error) => UndoOutcome::Failed { reason: chain(&error) },
     }
