@@ -41,6 +41,8 @@ const FILES: &[(&str, &str)] = &[
     ("packaging/sysusers.d/theriac.conf", "usr/lib/sysusers.d/theriac.conf"),
     ("packaging/tmpfiles.d/theriac.conf", "usr/lib/tmpfiles.d/theriac.conf"),
     ("packaging/systemd/90-theriac.preset", "usr/lib/systemd/system-preset/90-theriac.preset"),
+    ("packaging/dropins/firewall.conf", "usr/share/theriac/dropins/firewall.conf"),
+    ("packaging/dropins/kernel.conf", "usr/share/theriac/dropins/kernel.conf"),
     ("packaging/README.md", "usr/share/doc/theriac/packaging.md"),
     ("runtime/authority/src/runner.default.toml", "usr/share/theriac/reference/runner.toml"),
     ("runtime/agent/src/agent.default.toml", "usr/share/theriac/reference/agent.toml"),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use theriac_authority::guardrail::FoldError;
-use theriac_authority::host::{HostConfig, Uids};
+use theriac_authority::host::{FirewallConfig, HostConfig, Uids};
 use theriac_authority::key::{HostKey, KeyError};
 use theriac_journal::guard_time::{GuardClock, Reading, Remembered};
 use theriac_journal::journal::LedgerOptions;
@@ -26,6 +26,7 @@ use theriac_model::unit::Backend;
 use theriac_protocol::layout::{Layout, ListenError, Socket};
 use theriac_protocol::process::Identity;
 
+use crate::additions::Additions;
 use crate::agent_socket::AgentSocket;
 use crate::backend::supervised::Supervised;
 use crate::backend::systemd::Systemd;
@@ -35,6 +36,7 @@ use crate::clock;
 use crate::courier::NetCourier;
 use crate::docker::DockerCourier;
 use crate::hands::{Containers, Hands};
+use crate::netfilter;
 use crate::observer::{Observer, Prober, Watched};
 use crate::operator_socket::OperatorSocket;
 use crate::parts::Parts;
@@ -43,7 +45,7 @@ use crate::remedies::{Remedies, chain};
 use crate::rules::{Rules, RulesError};
 use crate::run::recovery;
 use crate::server;
-use crate::walls::{self, WallError};
+use crate::walls::{self, Netfilter, WallError};
 use crate::worker::cache::Cache;
 use crate::worker::{Worker, WorkerConfig, WorkerError};
 use crate::world::{CheckError, Roots, Senses, World};
@@ -126,7 +128,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     let (book, entries) = open_book(layout, &rules)?;
     let book = Arc::new(book);
     // From here on no inet socket can be made, by us or by anything we start.
-    walls::raise()?;
+    walls::raise(if rules.host.firewall.is_empty() { Netfilter::Closed } else { Netfilter::Open })?;
     note_start(&book, &entries, &rules)?;
     let parts = assemble(settings, rules, book, &entries)?;
     parts.load_remedies()?;
@@ -249,8 +251,14 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
         writer: Arc::clone(&book) as _,
         roots,
         releases: Releases::of(entries),
+        additions: Additions::of(entries),
         hands,
     };
+    let unfit = |listed: &FirewallConfig| {
+        let error = netfilter::facts(&listed.set).err()?;
+        Some(format!("the set `{}` of the firewall: {}", listed.label, chain(&error)))
+    };
+    disabled.extend(rules.host.firewall.iter().filter_map(unfit));
     let workers = WorkerConfig { program: settings.worker.clone(), identities: identities(rules.host.uids.as_ref()) };
     let first = Worker::start(&workers, 0)?;
     let engine = first.engine().to_owned();

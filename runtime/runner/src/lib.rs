@@ -2,6 +2,7 @@
 //!
 //! It runs no wasm, speaks no TLS or HTTP, parses no model text, and executes nothing but workers.
 
+pub mod additions;
 pub mod backend;
 pub mod book;
 pub mod clock;
@@ -27,6 +28,7 @@ pub mod writer;
 mod agent_socket;
 mod capability;
 mod gate;
+mod netfilter;
 mod numbers;
 mod operator_socket;
 mod run;

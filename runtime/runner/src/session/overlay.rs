@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_model::container::{ContainerSelector, RunState};
 use theriac_model::effect::GroupId;
+use theriac_model::firewall::{Network, SetId};
 use theriac_model::id::UnitName;
 use theriac_model::kernel::KnobName;
 use theriac_model::release::ReleaseName;
@@ -37,6 +38,8 @@ pub(crate) enum Assumption {
     Release { link: MountPath, release: ReleaseName },
     /// The container is in that state.
     Container { selector: ContainerSelector, run: RunState },
+    /// The network is in the set for that long.
+    Element { set: SetId, network: Network, seconds: u32 },
     /// Nothing that a read would show.
     Nothing,
 }
@@ -53,6 +56,7 @@ pub(crate) struct Overlay {
     knobs: BTreeMap<KnobName, i64>,
     releases: BTreeMap<MountPath, ReleaseName>,
     containers: BTreeMap<ContainerSelector, RunState>,
+    elements: BTreeMap<SetId, Vec<(Network, u32)>>,
 }
 
 impl Overlay {
@@ -96,6 +100,9 @@ impl Overlay {
             }
             Assumption::Container { selector, run } => {
                 self.containers.insert(selector, run);
+            }
+            Assumption::Element { set, network, seconds } => {
+                self.elements.entry(set).or_default().push((network, seconds));
             }
             Assumption::Nothing => {}
         }
@@ -151,6 +158,10 @@ impl Overlay {
 
     pub(crate) fn container(&self, selector: &ContainerSelector) -> Option<RunState> {
         self.containers.get(selector).copied()
+    }
+    /// What would be in the set in addition, and for how many seconds.
+    pub(crate) fn elements(&self, set: &SetId) -> impl Iterator<Item = (Network, u32)> {
+        self.elements.get(set).into_iter().flatten().copied()
     }
 }
 

@@ -159,6 +159,7 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
                 | UndoOutcome::Impossible { .. }) => kept,
             }
         }
+        Undo::RemoveElement { set, network, element } => capability::firewall::take_back(set, network, element),
         Undo::Nothing { reason } => match intent.class {
             UndoClass::Irreversible { .. } => UndoOutcome::Impossible { reason: reason.clone() },
             UndoClass::Exact | UndoClass::Compensated { .. } => not_needed(reason),

@@ -4,6 +4,7 @@ mod arbitrary;
 mod containers;
 mod edges;
 mod files;
+mod firewall;
 mod hostile;
 mod http;
 mod kernel;
