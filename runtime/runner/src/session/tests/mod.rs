@@ -8,6 +8,7 @@ mod firewall;
 mod hostile;
 mod http;
 mod kernel;
+mod observe;
 mod processes;
 mod programs;
 mod race;
