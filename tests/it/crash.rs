@@ -116,9 +116,8 @@ cases! {
     };
     own_set_knob: Case {
         reaches: &[BEGINS, EFFECT, TAKEN_BACK],
-        needs: Need::Network,
         twice: true,
-        ..own::case(own::verb!("set"), network::sets_a_number)
+        ..network::SETS_A_NUMBER
     };
     own_add_to_firewall: Case {
         reaches: &[BEGINS, &["run.asked"], EFFECT, TAKEN_BACK],

@@ -154,6 +154,11 @@ impl Host {
         panic!("the runner did not listen:\n{}", self.log("theriac-runner"));
     }
 
+    /// What whoever gave up on the runner starts.
+    pub(crate) fn put_back(&self) -> std::process::ExitStatus {
+        self.spawn("theriac-runner", &["--put-back"]).wait().unwrap()
+    }
+
     fn wait_for_socket(&self, socket: Socket) {
         let deadline = Instant::now() + PATIENCE;
         while UnixStream::connect(self.layout.socket(socket)).is_err() {

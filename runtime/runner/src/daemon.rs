@@ -31,7 +31,7 @@ use crate::agent_socket::AgentSocket;
 use crate::backend::supervised::Supervised;
 use crate::backend::systemd::Systemd;
 use crate::backend::{Managers, systemd_runs};
-use crate::book::Book;
+use crate::book::{Book, StepError};
 use crate::clock;
 use crate::courier::NetCourier;
 use crate::docker::DockerCourier;
@@ -104,6 +104,9 @@ pub enum DaemonError {
     /// The journal failed while running.
     #[error("the journal failed")]
     Write(#[from] WriteError),
+    /// A run's state does not allow what is to be done.
+    #[error("a run can't be taken back")]
+    Step(#[from] StepError),
     /// The kernel refused something small.
     #[error("{what}")]
     System {
@@ -125,7 +128,8 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     if settings.distinct_users {
         rules.host.uids.get_or_insert_with(Uids::built_in);
     }
-    let (book, entries) = open_book(layout, &rules)?;
+    let (book, entries) = open_book(layout)?;
+    tracing::info!(entries = entries.len(), configuration = %rules.digest, "the journal is open");
     let book = Arc::new(book);
     // From here on no inet socket can be made, by us or by anything we start.
     walls::raise(if rules.host.firewall.is_empty() { Netfilter::Closed } else { Netfilter::Open })?;
@@ -180,7 +184,7 @@ fn make_directories(layout: &Layout) -> Result<(), DaemonError> {
     make(layout.runner().join("keys"), 0o700)
 }
 
-fn open_book(layout: &Layout, rules: &Rules) -> Result<(Book, Vec<Entry>), DaemonError> {
+pub(crate) fn open_book(layout: &Layout) -> Result<(Book, Vec<Entry>), DaemonError> {
     let dir = layout.runner();
     let signer = crate::seal::HostSigner::new(HostKey::open_or_create(&dir.join("keys/ledger.key"), &ledger_name())?);
     let origin = signer.origin();
@@ -192,7 +196,6 @@ fn open_book(layout: &Layout, rules: &Rules) -> Result<(Book, Vec<Entry>), Daemo
     let now = Reading::now().map_err(system("reading the boot id"))?;
     let clock = GuardClock::resume(&remembered, &now);
     let book = Book::open(opened.journal, clock, &opened.entries)?;
-    tracing::info!(entries = opened.entries.len(), configuration = %rules.digest, "the journal is open");
     Ok((book, opened.entries))
 }
 

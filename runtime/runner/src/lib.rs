@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod hands;
 pub mod observer;
 pub mod parts;
+pub mod put_back;
 pub mod recover;
 pub mod releases;
 pub mod remedies;

@@ -5,11 +5,19 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use super::own::sick;
-use super::stage::Stage;
-use crate::host::Host;
+use theriac_model::effect::UndoOutcome;
+use theriac_model::record::Record;
+use theriac_model::run::{RunEvent, RunState};
+
+use super::drive::comes_back_late;
+use super::own::{self, sick};
+use super::stage::{Case, Need, Stage};
+use crate::host::{Host, Setup};
 
 const KNOB: &str = "/proc/sys/net/ipv4/tcp_fin_timeout";
+/// Of that number on every Linux, and what the remedy makes it.
+const BEFORE: i64 = 60;
+const SET: i64 = 31;
 const KNOB_RULES: &str = "\n[[knob]]\nname = \"net.ipv4.tcp_fin_timeout\"\nrange = { min = 10, max = 120 }\n";
 const FIREWALL_RULES: &str =
     "\n[[firewall]]\nlabel = \"abusers\"\nfamily = \"inet\"\ntable = \"heal\"\nset = \"block4\"\nverbs = [\"add\"]\n";
@@ -17,6 +25,8 @@ const TABLE: &str = "table inet heal {
     set block4 { type ipv4_addr; flags timeout,interval; }
     chain input { type filter hook input priority 0; ip saddr @block4 drop; }
 }";
+
+pub(super) const SETS_A_NUMBER: Case = Case { needs: Need::Network, ..own::case(own::verb!("set"), sets_a_number) };
 
 /// What sets a namespace up and looks at it.
 pub(super) fn missing() -> Option<&'static str> {
@@ -34,7 +44,7 @@ fn apart() {
     assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
 }
 
-pub(super) fn sets_a_number() -> Stage {
+fn sets_a_number() -> Stage {
     apart();
     sick(Host::scratch(), KNOB_RULES.to_owned(), |_| {
         let before = fs::read_to_string(KNOB).unwrap();
@@ -54,4 +64,68 @@ pub(super) fn keeps_an_address_out() -> Stage {
             assert!(set.contains("set block4") && !set.contains("elements"), "{state}: {set}");
         })
     })
+}
+
+fn number() -> i64 {
+    fs::read_to_string(KNOB).unwrap().trim().parse().unwrap()
+}
+
+fn put_back_of(records: &[Record]) -> Vec<&UndoOutcome> {
+    let mut outcomes = Vec::new();
+    for record in records {
+        if let Record::UndoDone { outcome, .. } = record {
+            outcomes.push(outcome);
+        }
+    }
+    outcomes
+}
+
+/// In the middle of the run, where nobody wrote what came of it, and after it.
+#[test]
+fn a_runner_that_does_not_come_back_has_its_number_put_back_and_the_run_is_undone_once() {
+    if let Some(why) = SETS_A_NUMBER.impossible() {
+        return println!("not possible here: {why}");
+    }
+    for moment in ["gate.after-intent", "gate.after-apply", "run.verifying"] {
+        let (state, records) = comes_back_late(&SETS_A_NUMBER, moment, |host| {
+            let set = if moment == "gate.after-intent" { BEFORE } else { SET };
+            assert_eq!(number(), set, "killed at {moment}");
+            assert!(host.put_back().success(), "{}", host.log("theriac-runner"));
+            assert_eq!(number(), BEFORE, "killed at {moment}");
+            assert!(host.put_back().success(), "twice is harmless: {}", host.log("theriac-runner"));
+            assert_eq!(number(), BEFORE, "killed at {moment}");
+        });
+        assert_eq!((state, number()), (RunState::Undone, BEFORE), "killed at {moment}: {records:#?}");
+        let failed = records.iter().filter(|one| matches!(one, Record::Moved { event: RunEvent::Failed, .. }));
+        assert_eq!(failed.count(), 1, "killed at {moment}: {records:#?}");
+        match put_back_of(&records)[..] {
+            [UndoOutcome::NotNeeded { .. }] => assert_eq!(moment, "gate.after-intent"),
+            [UndoOutcome::Restored] => assert_ne!(moment, "gate.after-intent"),
+            ref other => panic!("killed at {moment}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_number_that_somebody_has_set_since_is_left_alone_and_a_person_is_asked() {
+    if let Some(why) = SETS_A_NUMBER.impossible() {
+        return println!("not possible here: {why}");
+    }
+    let (state, records) = comes_back_late(&SETS_A_NUMBER, "gate.after-done", |host| {
+        fs::write(KNOB, "45").unwrap();
+        assert!(host.put_back().success(), "{}", host.log("theriac-runner"));
+        assert_eq!(number(), 45);
+    });
+    assert_eq!((state, number()), (RunState::FailedNeedsPerson, 45), "{records:#?}");
+    assert!(matches!(put_back_of(&records)[..], [UndoOutcome::ChangedSince { .. }]), "{records:#?}");
+}
+
+#[test]
+fn beside_a_runner_that_lives_nothing_is_put_back() {
+    let host = Host::start(&Setup::default());
+    let before = host.records().len();
+    assert!(!host.put_back().success());
+    assert_eq!(host.records().len(), before);
+    let log = host.log("theriac-runner");
+    assert!(log.contains("journal"), "{log}");
 }
