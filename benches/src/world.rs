@@ -32,6 +32,7 @@ pub fn of(place: &Place, journal: Arc<Book>) -> anyhow::Result<World> {
         writer: journal,
         roots: Roots::default(),
         releases: theriac_runner::releases::Releases::default(),
+        additions: theriac_runner::additions::Additions::default(),
         hands: theriac_runner::hands::Hands::default(),
     })
 }
@@ -66,6 +67,10 @@ impl Writer for Book {
         let durability = if self.syncs { durability } else { Durability::Buffered };
         let mut journal = self.lock();
         journal.append(stamp, record, durability).map_err(|error| WriteError { source: std::io::Error::other(error) })
+    }
+
+    fn guard_now(&self) -> GuardTime {
+        GuardTime(0)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod disk;
 mod drive;
+mod network;
 mod own;
 mod resource;
 mod service;
@@ -112,6 +113,16 @@ cases! {
         needs: Need::Root("only root can lower a nice value again"),
         twice: true,
         ..own::case(own::verb!("renice"), own::renices)
+    };
+    own_set_knob: Case {
+        reaches: &[BEGINS, EFFECT, TAKEN_BACK],
+        twice: true,
+        ..network::SETS_A_NUMBER
+    };
+    own_add_to_firewall: Case {
+        reaches: &[BEGINS, &["run.asked"], EFFECT, TAKEN_BACK],
+        needs: Need::Network,
+        ..own::case(own::verb!("add"), network::keeps_an_address_out)
     };
 }
 

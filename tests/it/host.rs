@@ -12,6 +12,7 @@ use theriac_authority::approval::{Approval, Validity};
 use theriac_authority::key::Signer;
 use theriac_authority::note::Note;
 use theriac_authority::package;
+use theriac_authority::trust::Class;
 use theriac_model::id::KeyName;
 use theriac_model::record::{Entry, Proposal, Record};
 use theriac_model::run::RunState;
@@ -151,6 +152,11 @@ impl Host {
             pause();
         }
         panic!("the runner did not listen:\n{}", self.log("theriac-runner"));
+    }
+
+    /// What whoever gave up on the runner starts.
+    pub(crate) fn put_back(&self) -> std::process::ExitStatus {
+        self.spawn("theriac-runner", &["--put-back"]).wait().unwrap()
     }
 
     fn wait_for_socket(&self, socket: Socket) {
@@ -494,8 +500,9 @@ fn write_configuration(layout: &Layout, setup: &Setup) {
 fn sign(layout: &Layout, setup: &Setup) {
     let signer = Signer::generate(KeyName::parse("test/signer").unwrap()).unwrap();
     let trust = format!(
-        "[[signer]]\nname = \"test/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"releases-observe\", \"releases-change\", \"containers-observe\", \"containers-change\"]\n",
-        signer.public()
+        "[[signer]]\nname = \"test/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = {:?}\n",
+        signer.public(),
+        Class::ALL.map(Class::as_str)
     );
     fs::write(layout.config.join("trust.toml"), trust).unwrap();
     let built = setup.remedies.iter().map(|name| (*name, guest(name)));

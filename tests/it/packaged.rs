@@ -38,6 +38,7 @@ fn the_packaged_units_heal_real_faults() {
         systemds_own_word_on_the_killed_unit_is_evidence(&machine);
     }
     a_killed_runner_comes_back_and_knows_what_was(&machine);
+    one_that_does_not_come_back_has_a_last_hand(&machine);
     println!("{:<34}{:>14}{:>10}", "fault", "fault→healed", "mission");
     for Healed { fault, took, .. } in &healed {
         println!("{:<34}{:>12.2} s{:>8} s", fault.name, took.as_secs_f64(), fault.mission.as_secs());
@@ -200,4 +201,21 @@ fn a_killed_runner_comes_back_and_knows_what_was(machine: &Machine) {
             && machine.property("theriac-runner", "MainPID") != before
     });
     assert!(machine.records().len() > known, "all of it, and its new start");
+}
+
+/// It can't read its configuration any more; systemd gives it up.
+fn one_that_does_not_come_back_has_a_last_hand(machine: &Machine) {
+    let configuration = machine.run(&["cat", "/etc/theriac/runner.toml"]);
+    machine.write("/etc/theriac/runner.toml", "mode = \"nonsense\"\n");
+    machine.run(&["systemctl", "kill", "--signal=KILL", "--kill-who=main", "theriac-runner"]);
+    machine.until("the runner to be given up", || machine.property("theriac-runner", "ActiveState") == "failed");
+    machine.until("the last hand to have ended", || {
+        let last = |name| machine.property("theriac-put-back", name);
+        last("ExecMainExitTimestampMonotonic") != "0" && last("ActiveState") != "activating"
+    });
+    assert_eq!(machine.property("theriac-put-back", "Result"), "success");
+    machine.write("/etc/theriac/runner.toml", &configuration);
+    machine.run(&["systemctl", "reset-failed", "theriac-runner"]);
+    machine.run(&["systemctl", "start", "theriac-runner"]);
+    machine.until("the runner to be back", || machine.property("theriac-runner", "ActiveState") == "active");
 }

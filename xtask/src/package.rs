@@ -41,6 +41,8 @@ const FILES: &[(&str, &str)] = &[
     ("packaging/sysusers.d/theriac.conf", "usr/lib/sysusers.d/theriac.conf"),
     ("packaging/tmpfiles.d/theriac.conf", "usr/lib/tmpfiles.d/theriac.conf"),
     ("packaging/systemd/90-theriac.preset", "usr/lib/systemd/system-preset/90-theriac.preset"),
+    ("packaging/dropins/firewall.conf", "usr/share/theriac/dropins/firewall.conf"),
+    ("packaging/dropins/kernel.conf", "usr/share/theriac/dropins/kernel.conf"),
     ("packaging/README.md", "usr/share/doc/theriac/packaging.md"),
     ("runtime/authority/src/runner.default.toml", "usr/share/theriac/reference/runner.toml"),
     ("runtime/agent/src/agent.default.toml", "usr/share/theriac/reference/agent.toml"),
@@ -198,6 +200,9 @@ mod tests {
     fn every_daemon_that_serves_has_a_unit_with_a_watchdog() {
         for unit in units().unwrap().iter().filter(|unit| unit.extension().is_some_and(|kind| kind == "service")) {
             let text = fs::read_to_string(unit).unwrap();
+            if text.lines().any(|own| own == "Type=oneshot") {
+                continue;
+            }
             for line in ["Type=notify", "WatchdogSec=30s", "Restart=always", "NoNewPrivileges=yes", "LimitCORE=0"] {
                 assert!(text.lines().any(|own| own == line), "{} lacks {line}", unit.display());
             }
@@ -218,6 +223,21 @@ mod tests {
                 "{rights}"
             );
         }
+    }
+
+    #[test]
+    fn a_runner_that_is_not_started_again_has_a_last_hand_that_can_write_the_kernels_numbers() {
+        let runner = text("packaging/systemd/theriac-runner.service");
+        assert!(runner.lines().any(|line| line == "OnFailure=theriac-put-back.service"));
+        let last = text("packaging/systemd/theriac-put-back.service");
+        for line in ["NoNewPrivileges=yes", "CapabilityBoundingSet=", "RestrictAddressFamilies=AF_UNIX", "LimitCORE=0"]
+        {
+            assert!(last.lines().any(|own| own == line), "it lacks {line}");
+        }
+        assert!(!last.contains("ProtectKernelTunables=yes"));
+        let command = |unit: &str| unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap().to_owned();
+        let (runner, last) = (command(&runner), command(&last));
+        assert_eq!(runner.strip_suffix("--distinct-users"), last.strip_suffix("--put-back"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::manifest::{Limits, Manifest, OnAmbiguous};
 
 mod container;
 mod dir;
+mod firewall;
 mod globs;
 mod group;
 mod http;
@@ -30,6 +31,7 @@ mod unit;
 
 pub use container::BoundContainer;
 pub use dir::{BoundDir, Spent, Use};
+pub use firewall::BoundSet;
 pub use globs::{GlobError, Globs};
 pub use group::BoundGroup;
 pub use http::BoundEndpoint;
@@ -63,6 +65,8 @@ pub struct Effective {
     pub releases: BTreeMap<Label, BoundRelease>,
     /// Containers, by label.
     pub containers: BTreeMap<Label, BoundContainer>,
+    /// Sets of the firewall, by label.
+    pub firewall: BTreeMap<Label, BoundSet>,
     /// What one run may use.
     pub limits: Limits,
     /// What happens when a result is unknown.
@@ -94,6 +98,7 @@ pub fn bind_within(
         kernel: BTreeMap::new(),
         releases: BTreeMap::new(),
         containers: BTreeMap::new(),
+        firewall: BTreeMap::new(),
         limits: manifest.limits,
         on_ambiguous: manifest.on_ambiguous,
         unbound: BTreeMap::new(),
@@ -152,6 +157,10 @@ impl Effective {
                 let bound = BoundContainer::bind(grant.label, asked, host, target)?;
                 self.containers.insert(label, bound);
             }
+            GrantKind::Firewall(asked) => {
+                let bound = BoundSet::bind(grant.label, asked, host)?;
+                self.firewall.insert(label, bound);
+            }
         }
         Ok(())
     }
@@ -204,6 +213,10 @@ impl Effective {
     /// The container of a label.
     pub fn container(&self, label: &str) -> Result<&BoundContainer, Denial> {
         self.find(&self.containers, Interface::Containers, label)
+    }
+    /// The set of a label.
+    pub fn set(&self, label: &str) -> Result<&BoundSet, Denial> {
+        self.find(&self.firewall, Interface::Firewall, label)
     }
 
     fn find<'a, T>(&self, bound: &'a BTreeMap<Label, T>, interface: Interface, label: &str) -> Result<&'a T, Denial> {

@@ -19,6 +19,7 @@ use crate::effective::Globs;
 use crate::grant::{FilesVerb, ProcessesVerb, UnitsVerb, WordError, never};
 
 mod container;
+mod firewall;
 mod http;
 mod kernel;
 mod program;
@@ -26,6 +27,7 @@ mod release;
 mod targets;
 mod window;
 pub use container::ContainerConfig;
+pub use firewall::FirewallConfig;
 pub use http::EndpointConfig;
 pub use kernel::KnobConfig;
 pub use program::ProgramConfig;
@@ -69,6 +71,8 @@ pub struct HostConfig {
     pub releases: Vec<ReleaseConfig>,
     /// `[[container]]`.
     pub containers: Vec<ContainerConfig>,
+    /// `[[firewall]]`.
+    pub firewall: Vec<FirewallConfig>,
     /// `[uids]`; `None` where the processes share one user.
     pub uids: Option<Uids>,
     /// The D-Bus address to use in place of the system bus.
@@ -205,6 +209,7 @@ const TOP_KEYS: &[&str] = &[
     "knob",
     "release",
     "container",
+    "firewall",
     "uids",
     "systemd",
 ];
@@ -237,6 +242,7 @@ impl Default for HostConfig {
             knobs: Vec::new(),
             releases: Vec::new(),
             containers: Vec::new(),
+            firewall: Vec::new(),
             uids: None,
             systemd_address: None,
             own: Vec::new(),
@@ -273,6 +279,7 @@ impl HostConfig {
         config.knobs = each(top.optional("knob"), kernel::parse)?;
         config.releases = each(top.optional("release"), release::parse)?;
         config.containers = container::list(top.optional("container"))?;
+        config.firewall = firewall::all(top.optional("firewall"))?;
         config.uids = top.optional("uids").map(uids).transpose()?;
         if let Some(field) = top.optional("systemd") {
             config.systemd_address = Some(systemd(field)?);

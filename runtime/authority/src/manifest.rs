@@ -19,6 +19,7 @@ mod grants;
 mod params;
 
 pub(crate) use grants::container::selector as container_selector;
+pub(crate) use grants::firewall::{max_timeout, prefix4, prefix6};
 pub(crate) use grants::kernel::{knob, range as knob_range};
 pub(crate) use grants::program::{network as program_network, paths as program_paths};
 pub(crate) use grants::{cgroup, uid};

@@ -56,11 +56,15 @@ pub enum Class {
     ContainersObserve,
     /// Containers: anything else.
     ContainersChange,
+    /// The firewall: what Theriac put in a set.
+    FirewallObserve,
+    /// The firewall: adding to a set.
+    FirewallChange,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Observe,
         Self::FilesRead,
         Self::FilesChange,
@@ -78,6 +82,8 @@ impl Class {
         Self::ReleasesChange,
         Self::ContainersObserve,
         Self::ContainersChange,
+        Self::FirewallObserve,
+        Self::FirewallChange,
     ];
 
     /// The word used in `trust.toml`.
@@ -100,6 +106,8 @@ impl Class {
             Self::ReleasesChange => "releases-change",
             Self::ContainersObserve => "containers-observe",
             Self::ContainersChange => "containers-change",
+            Self::FirewallObserve => "firewall-observe",
+            Self::FirewallChange => "firewall-change",
         }
     }
 
@@ -134,6 +142,9 @@ impl Class {
                 Self::ContainersChange,
                 grant.verbs.iter().map(|verb| verb.changes()).collect(),
             ),
+            GrantKind::Firewall(grant) => {
+                (Self::FirewallObserve, Self::FirewallChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
+            }
             GrantKind::Series(_) | GrantKind::Probes(_) => return vec![Self::Observe],
         };
         verbs.into_iter().map(|verb_changes| if verb_changes { changes } else { reads }).collect()

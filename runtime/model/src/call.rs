@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::{ContainerCall, ContainerInfo};
 use crate::denial::Denial;
 use crate::fault::Severity;
+use crate::firewall::{ElementInfo, FirewallCall};
 use crate::http::{HttpAnswer, HttpCall};
 use crate::kernel::{KnobCall, KnobInfo};
 use crate::program::{ProgramCall, ProgramOutput};
@@ -45,6 +46,8 @@ pub enum Interface {
     Releases,
     /// `containers`: a container.
     Containers,
+    /// `firewall`: a set of addresses.
+    Firewall,
 }
 
 impl Interface {
@@ -61,6 +64,7 @@ impl Interface {
             Self::Kernel => "kernel",
             Self::Releases => "releases",
             Self::Containers => "containers",
+            Self::Firewall => "firewall",
         }
     }
 
@@ -75,12 +79,13 @@ impl Interface {
             | Self::Http
             | Self::Kernel
             | Self::Releases
-            | Self::Containers => self.grant_table(),
+            | Self::Containers
+            | Self::Firewall => self.grant_table(),
         }
     }
 
     /// Every interface.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Files,
         Self::Units,
         Self::Processes,
@@ -91,6 +96,7 @@ impl Interface {
         Self::Kernel,
         Self::Releases,
         Self::Containers,
+        Self::Firewall,
     ];
 }
 
@@ -130,6 +136,8 @@ pub enum Call {
     Release { handle: Handle, verb: ReleaseCall },
     /// A verb of `containers.container`.
     Container { handle: Handle, verb: ContainerCall },
+    /// A verb of `firewall.set`.
+    Firewall { handle: Handle, verb: FirewallCall },
 }
 
 /// Order of a directory listing.
@@ -308,6 +316,8 @@ pub enum Reply {
     Release(ReleaseInfo),
     /// A container.
     Container(ContainerInfo),
+    /// Elements of a firewall's set.
+    Elements(Vec<ElementInfo>),
 }
 
 /// An entry handle with its name, which is for people only.

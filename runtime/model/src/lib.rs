@@ -11,6 +11,7 @@ pub mod denial;
 pub mod diagnosis;
 pub mod effect;
 pub mod fault;
+pub mod firewall;
 pub mod health;
 pub mod http;
 pub mod id;

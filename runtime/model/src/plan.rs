@@ -75,6 +75,8 @@ pub enum Guard {
     SameContainer,
     /// The value before is still the one that was planned for.
     SameValue,
+    /// It is no address that the operator needs: his own, his gateways', his sessions', those he lists.
+    NotNeeded,
     /// The runner still measures the fault.
     FaultPresent,
 }

@@ -310,6 +310,10 @@ impl Writer for Book {
     fn write(&self, record: Record, durability: Durability) -> Result<Entry, WriteError> {
         self.append(&mut self.lock(), record, durability)
     }
+
+    fn guard_now(&self) -> GuardTime {
+        self.now()
+    }
 }
 
 /// Why a run could not be moved.

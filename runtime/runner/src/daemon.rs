@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use theriac_authority::guardrail::FoldError;
-use theriac_authority::host::{HostConfig, Uids};
+use theriac_authority::host::{FirewallConfig, HostConfig, Uids};
 use theriac_authority::key::{HostKey, KeyError};
 use theriac_journal::guard_time::{GuardClock, Reading, Remembered};
 use theriac_journal::journal::LedgerOptions;
@@ -26,15 +26,17 @@ use theriac_model::unit::Backend;
 use theriac_protocol::layout::{Layout, ListenError, Socket};
 use theriac_protocol::process::Identity;
 
+use crate::additions::Additions;
 use crate::agent_socket::AgentSocket;
 use crate::backend::supervised::Supervised;
 use crate::backend::systemd::Systemd;
 use crate::backend::{Managers, systemd_runs};
-use crate::book::Book;
+use crate::book::{Book, StepError};
 use crate::clock;
 use crate::courier::NetCourier;
 use crate::docker::DockerCourier;
 use crate::hands::Hands;
+use crate::netfilter;
 use crate::observer::{Observer, Prober, Watched};
 use crate::operator_socket::OperatorSocket;
 use crate::parts::Parts;
@@ -43,7 +45,7 @@ use crate::remedies::{Remedies, chain};
 use crate::rules::{Rules, RulesError};
 use crate::run::recovery;
 use crate::server;
-use crate::walls::{self, WallError};
+use crate::walls::{self, Netfilter, WallError};
 use crate::worker::cache::Cache;
 use crate::worker::{Worker, WorkerConfig, WorkerError};
 use crate::world::{CheckError, Roots, Senses, World};
@@ -102,6 +104,9 @@ pub enum DaemonError {
     /// The journal failed while running.
     #[error("the journal failed")]
     Write(#[from] WriteError),
+    /// A run's state does not allow what is to be done.
+    #[error("a run can't be taken back")]
+    Step(#[from] StepError),
     /// The kernel refused something small.
     #[error("{what}")]
     System {
@@ -123,10 +128,11 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
     if settings.distinct_users {
         rules.host.uids.get_or_insert_with(Uids::built_in);
     }
-    let (book, entries) = open_book(layout, &rules)?;
+    let (book, entries) = open_book(layout)?;
+    tracing::info!(entries = entries.len(), configuration = %rules.digest, "the journal is open");
     let book = Arc::new(book);
     // From here on no inet socket can be made, by us or by anything we start.
-    walls::raise()?;
+    walls::raise(if rules.host.firewall.is_empty() { Netfilter::Closed } else { Netfilter::Open })?;
     note_start(&book, &entries, &rules)?;
     let parts = assemble(settings, rules, book, &entries)?;
     parts.load_remedies()?;
@@ -178,7 +184,7 @@ fn make_directories(layout: &Layout) -> Result<(), DaemonError> {
     make(layout.runner().join("keys"), 0o700)
 }
 
-fn open_book(layout: &Layout, rules: &Rules) -> Result<(Book, Vec<Entry>), DaemonError> {
+pub(crate) fn open_book(layout: &Layout) -> Result<(Book, Vec<Entry>), DaemonError> {
     let dir = layout.runner();
     let signer = crate::seal::HostSigner::new(HostKey::open_or_create(&dir.join("keys/ledger.key"), &ledger_name())?);
     let origin = signer.origin();
@@ -190,7 +196,6 @@ fn open_book(layout: &Layout, rules: &Rules) -> Result<(Book, Vec<Entry>), Daemo
     let now = Reading::now().map_err(system("reading the boot id"))?;
     let clock = GuardClock::resume(&remembered, &now);
     let book = Book::open(opened.journal, clock, &opened.entries)?;
-    tracing::info!(entries = opened.entries.len(), configuration = %rules.digest, "the journal is open");
     Ok((book, opened.entries))
 }
 
@@ -252,8 +257,14 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
         writer: Arc::clone(&book) as _,
         roots,
         releases: Releases::of(entries),
+        additions: Additions::of(entries),
         hands,
     };
+    let unfit = |listed: &FirewallConfig| {
+        let error = netfilter::facts(&listed.set).err()?;
+        Some(format!("the set `{}` of the firewall: {}", listed.label, chain(&error)))
+    };
+    disabled.extend(rules.host.firewall.iter().filter_map(unfit));
     let workers = WorkerConfig { program: settings.worker.clone(), identities: identities(rules.host.uids.as_ref()) };
     let first = Worker::start(&workers, 0)?;
     let engine = first.engine().to_owned();

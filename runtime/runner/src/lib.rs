@@ -2,6 +2,7 @@
 //!
 //! It runs no wasm, speaks no TLS or HTTP, parses no model text, and executes nothing but workers.
 
+pub mod additions;
 pub mod backend;
 pub mod book;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod exchange;
 pub mod hands;
 pub mod observer;
 pub mod parts;
+pub mod put_back;
 pub mod recover;
 pub mod releases;
 pub mod remedies;
@@ -27,6 +29,7 @@ pub mod writer;
 mod agent_socket;
 mod capability;
 mod gate;
+mod netfilter;
 mod numbers;
 mod operator_socket;
 mod run;

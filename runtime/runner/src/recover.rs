@@ -11,11 +11,11 @@ use theriac_probe::group::Groups;
 
 use crate::capability::files::{Archive, PlaceError, state};
 use crate::capability::processes::{facts, mask_of, nice_of, start_of, threads_of};
-use crate::capability::{containers, http, kernel, programs, releases};
+use crate::capability::{containers, firewall, http, kernel, programs, releases};
 pub use crate::undo::Intent;
 use crate::undo::{self, identity, place};
 use crate::world::World;
-use crate::writer::WriteError;
+use crate::writer::{WriteError, Writer};
 
 /// What the world says about an intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +47,38 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
         Effect::Knob(effect) => kernel::observe(intent, effect),
         Effect::Release(effect) => releases::observe(world, effect),
         Effect::Container(effect) => containers::observe(world, intent, effect),
+        Effect::Firewall(_) => firewall::observe(intent),
     }
 }
 
 /// Writes the missing outcome of every intent of the run that has none, as far as the world tells.
 pub fn settle(world: &World, run: &RunId, entries: &[Entry]) -> Result<Vec<(u32, Outcome)>, WriteError> {
+    settle_each(&*world.writer, undo::unsettled(run, entries), |intent| observe(world, intent))
+}
+
+/// The same for numbers of the kernel's alone.
+pub(crate) fn settle_knobs(
+    writer: &dyn Writer,
+    run: &RunId,
+    entries: &[Entry],
+) -> Result<Vec<(u32, Outcome)>, WriteError> {
+    let of_knob = |intent: &Intent<'_>| {
+        let Effect::Knob(effect) = intent.effect else { return unknown("it is no number of the kernel's") };
+        kernel::observe(intent, effect)
+    };
+    let mut unsettled = undo::unsettled(run, entries);
+    unsettled.retain(|intent| matches!(intent.effect, Effect::Knob(_)));
+    settle_each(writer, unsettled, of_knob)
+}
+
+fn settle_each(
+    writer: &dyn Writer,
+    unsettled: Vec<Intent<'_>>,
+    observe: impl Fn(&Intent<'_>) -> Happened,
+) -> Result<Vec<(u32, Outcome)>, WriteError> {
     let mut settled = Vec::new();
-    for intent in undo::unsettled(run, entries) {
-        let outcome = match observe(world, &intent) {
+    for intent in unsettled {
+        let outcome = match observe(&intent) {
             Happened::Yes(after) => Outcome::Applied { after, bytes: 0 },
             Happened::No => {
                 let attempted = format!("{}, which the runner's end prevented", intent.effect);
@@ -62,8 +86,8 @@ pub fn settle(world: &World, run: &RunId, entries: &[Entry]) -> Result<Vec<(u32,
             }
             Happened::Unknown { reason } => Outcome::Ambiguous { reason },
         };
-        let record = Record::Done { run: run.clone(), index: intent.index, outcome: outcome.clone() };
-        world.writer.write(record, Durability::Synced)?;
+        let record = Record::Done { run: intent.run.clone(), index: intent.index, outcome: outcome.clone() };
+        writer.write(record, Durability::Synced)?;
         settled.push((intent.index, outcome));
     }
     Ok(settled)

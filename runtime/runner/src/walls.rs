@@ -1,7 +1,8 @@
 //! What the runner denies itself before it reads a byte from anybody, and what its workers inherit.
 //!
 //! The runner keeps root's rights over files and services, because that is its work. It gives up the network (no socket but
-//! Unix ones) and what no repair needs: tracing others, loading code into the kernel, changing mounts and the clock.
+//! Unix ones, and the kernel's own firewall where a set of it is listed) and what no repair needs: tracing others, loading
+//! code into the kernel, changing mounts and the clock.
 
 use std::collections::BTreeMap;
 
@@ -50,14 +51,19 @@ pub enum WallError {
     Apply(#[source] seccompiler::Error),
 }
 
+/// The way to the kernel's own firewall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Netfilter {
+    /// A set is listed that remedies may use: `socket(AF_NETLINK, …, NETLINK_NETFILTER)` is allowed, and no other netlink.
+    Open,
+    /// None is.
+    Closed,
+}
+
 /// Raises the filter for every thread of this process and for all that it will start.
-pub fn raise() -> Result<(), WallError> {
-    let not_unix =
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, u64::from(libc::AF_UNIX.unsigned_abs()))
-            .and_then(|condition| SeccompRule::new(vec![condition]))
-            .map_err(WallError::Compile)?;
+pub fn raise(netfilter: Netfilter) -> Result<(), WallError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|(number, _)| (*number, Vec::new())).collect();
-    rules.insert(libc::SYS_socket, vec![not_unix]);
+    rules.insert(libc::SYS_socket, sockets(netfilter).map_err(WallError::Compile)?);
     // EPERM, not a kill: a library that probes for the network must not end a run half-way.
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(WallError::Compile)?;
@@ -65,4 +71,20 @@ pub fn raise() -> Result<(), WallError> {
         .and_then(TryInto::try_into)
         .map_err(WallError::Compile)?;
     seccompiler::apply_filter_all_threads(&program).map_err(WallError::Apply)
+}
+
+/// The calls of `socket` that are denied: a rule holds when each of its conditions does.
+fn sockets(netfilter: Netfilter) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let not = |argument, value: i32| {
+        let value = u64::from(value.unsigned_abs());
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+    };
+    let (family, protocol) = (0, 2);
+    Ok(match netfilter {
+        Netfilter::Closed => vec![SeccompRule::new(vec![not(family, libc::AF_UNIX)?])?],
+        Netfilter::Open => vec![
+            SeccompRule::new(vec![not(family, libc::AF_UNIX)?, not(family, libc::AF_NETLINK)?])?,
+            SeccompRule::new(vec![not(family, libc::AF_UNIX)?, not(protocol, libc::NETLINK_NETFILTER)?])?,
+        ],
+    })
 }

@@ -13,6 +13,7 @@ use theriac_model::target::MountPath;
 use theriac_model::time::Timestamp;
 use theriac_model::unit::Backend;
 
+use crate::additions::Additions;
 use crate::backend::ServiceManager;
 use crate::capability::files::Identity;
 use crate::hands::Hands;
@@ -55,6 +56,8 @@ pub struct World {
     pub roots: Roots,
     /// Which releases were in use when.
     pub releases: Releases,
+    /// What was put in which set of the firewall when.
+    pub additions: Additions,
     /// What other processes do for the runner.
     pub hands: Hands,
 }

@@ -32,6 +32,7 @@ pub mod containers;
 mod denial;
 mod fault;
 pub mod files;
+pub mod firewall;
 pub mod http;
 pub mod kernel;
 mod logging;

@@ -126,6 +126,7 @@ pub(crate) fn words(effect: &Effect) -> String {
         Effect::Knob(effect) => format!("{verb} {} {}", effect.knob, effect.value),
         Effect::Release(effect) => format!("{verb} {}", effect.to),
         Effect::Container(effect) => format!("{verb} {}", effect.target),
+        Effect::Firewall(effect) => format!("{verb} {}", effect.network),
     }
 }
 

@@ -167,6 +167,7 @@ fn world(
         writer: notes as Arc<dyn Writer>,
         roots,
         releases: theriac_runner::releases::Releases::default(),
+        additions: theriac_runner::additions::Additions::default(),
         hands: theriac_runner::hands::Hands::default(),
     })
 }

@@ -122,6 +122,22 @@ fn killed_at(case: &Case, moment: &str, again: Option<&str>) -> Vec<String> {
     play.trace()
 }
 
+/// The runner dies at the moment, and something happens before it comes back. How the run ends then, and what is in the
+/// journal.
+pub(super) fn comes_back_late(case: &Case, moment: &str, meanwhile: impl FnOnce(&Host)) -> (RunState, Vec<Record>) {
+    let _permit = Permit::take(case);
+    let mut play = Play::begin(case, &["--crash-at", moment]);
+    play.dies(moment);
+    meanwhile(&play.host);
+    play.host.start_runner(&[]);
+    let state = play.follow(RunState::is_terminal);
+    let records = play.host.records();
+    every_intent_is_settled(&records, moment);
+    assert!(play.host.stop_runner().success(), "{}", play.host.log("theriac-runner"));
+    play.host.verify_ledger();
+    (state, records)
+}
+
 /// One run on one host.
 struct Play {
     // Dropped in this order: a volume has to be gone before the directory that it is mounted on is removed with the host.

@@ -31,7 +31,7 @@ pub(super) const fn case(rung: &'static str, set: fn() -> Stage) -> Case {
 }
 
 /// A service that lacks something no remedy can give it: it answers 503 whatever is done.
-fn sick(dir: tempfile::TempDir, rules: String, fault: impl FnOnce(&Host) -> Whole + 'static) -> Stage {
+pub(super) fn sick(dir: tempfile::TempDir, rules: String, fault: impl FnOnce(&Host) -> Whole + 'static) -> Stage {
     let mut sick = Service::new("sick");
     sick.args = vec!["--needs".into(), dir.path().join("missing").display().to_string()];
     sick.rules = "processes = [\"renice\"]".into();

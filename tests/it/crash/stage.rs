@@ -41,6 +41,8 @@ pub(super) enum Need {
     /// And why.
     Root(&'static str),
     TwoCpus,
+    /// A network namespace of its own, and the programs that set it up.
+    Network,
 }
 
 /// What may be played at the same time.
@@ -97,6 +99,8 @@ impl Case {
         match self.needs {
             Need::Root(why) => (!is_root()).then_some(why),
             Need::TwoCpus => (cpus() < 2).then_some("one CPU can't be halved"),
+            Need::Network if !is_root() => Some("a network namespace of its own takes root"),
+            Need::Network => super::network::missing(),
             Need::Nothing => None,
         }
     }

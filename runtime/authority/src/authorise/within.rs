@@ -20,6 +20,7 @@ use crate::grant::FilesVerb;
 /// Checks each effect against the grant under its label: the thing, the verb, its bounds, and the sums over the plan.
 pub fn check_effects(plan: &Plan, grants: &Effective) -> Result<(), Denial> {
     let mut spent: BTreeMap<&Label, Spent> = BTreeMap::new();
+    let mut added: BTreeMap<&Label, u32> = BTreeMap::new();
     for planned in &plan.effects {
         match &planned.effect {
             Effect::File { label, file, verb } => {
@@ -74,6 +75,15 @@ pub fn check_effects(plan: &Plan, grants: &Effective) -> Result<(), Denial> {
                     .get(&effect.label)
                     .ok_or_else(|| none(&planned.effect))?
                     .admits_effect(planned, effect)?;
+            }
+            Effect::Firewall(effect) => {
+                let added = added.entry(&effect.label).or_default();
+                grants
+                    .firewall
+                    .get(&effect.label)
+                    .ok_or_else(|| none(&planned.effect))?
+                    .admits_effect(planned, effect, *added)?;
+                *added = added.saturating_add(1);
             }
         }
     }

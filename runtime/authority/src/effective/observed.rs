@@ -97,3 +97,70 @@ impl BoundProbe {
         Ok(Self { label: label.clone(), target: target.clone(), checks })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effective::tests::{applied, bound, rule};
+    use crate::manifest::Manifest;
+
+    const TARGETS: [&str; 7] =
+        ["unit:web.service", "unit:db.service", "mount:/var", "mount:/srv", "container:api", "container:mail", "host"];
+    const HOST: &str = "[[unit]]\nname = \"web.service\"\nhealth = [{ tcp = \"127.0.0.1:80\" }]\n\
+                        [[unit]]\nname = \"db.service\"\nhealth = [{ tcp = \"127.0.0.1:5432\" }]\n";
+
+    fn manifest(grants: &str) -> String {
+        format!(
+            "[remedy]\nname = \"x\"\nversion = \"1.0.0\"\nserial = 1\nsummary = \"s\"\nhandles = [\"service-crash\"]\n{grants}"
+        )
+    }
+
+    #[test]
+    fn whatever_the_metric_no_other_targets_series_is_bound() {
+        for metric in Metric::ALL {
+            let text = manifest(&format!("[grants.series.s]\nmetric = \"{}\"\nwhy = \"w\"\n", metric.as_str()));
+            let mut somewhere = 0;
+            for target in TARGETS {
+                let effective = bound(&text, HOST, target);
+                match effective.series("s") {
+                    Ok(found) => {
+                        let (own, found) = (target.parse().unwrap(), &found.series);
+                        assert!(found.target == own || found.target == Target::Host, "{target}: {found:?}");
+                        assert_eq!(found.metric, *metric);
+                        somewhere += 1;
+                    }
+                    Err(denial) => assert_eq!(denial.rule, "incident.metric", "{target}"),
+                }
+            }
+            assert!(somewhere > 0, "{} is measured of something", metric.as_str());
+        }
+    }
+
+    #[test]
+    fn a_manifest_names_no_target_and_no_check() {
+        let refused = |grants: &str| assert!(Manifest::parse(&manifest(grants)).is_err(), "{grants}");
+        for of in ["{ from = \"operator\" }", "\"unit:db.service\"", "{ unit = \"db.service\" }", "{}"] {
+            refused(&format!("[grants.series.s]\nmetric = \"unit_cpu\"\nof = {of}\nwhy = \"w\"\n"));
+        }
+        for check in ["{ tcp = \"127.0.0.1:22\" }", "\"http://127.0.0.1/\"", "{ from = \"operator\" }", "{}"] {
+            refused(&format!("[grants.probes.p]\ncheck = {check}\nwhy = \"w\"\n"));
+        }
+        let fine = "[grants.series.s]\nmetric = \"unit_cpu\"\nof = { from = \"incident\" }\nwhy = \"w\"\n\
+                    [grants.probes.p]\ncheck = { from = \"incident\" }\nwhy = \"w\"\n";
+        assert!(Manifest::parse(&manifest(fine)).is_ok());
+    }
+
+    #[test]
+    fn a_probe_has_the_checks_that_the_operator_listed_for_that_unit_and_no_others() {
+        let text = manifest("[grants.probes.p]\ncheck = { from = \"incident\" }\nwhy = \"w\"\n");
+        let checks = |target| bound(&text, HOST, target).probe("p").map(|probe| probe.checks.clone());
+        let shown = |checks: Vec<HealthCheck>| checks.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(checks("unit:web.service").unwrap()), ["TCP connect to 127.0.0.1:80"]);
+        assert_eq!(shown(checks("unit:db.service").unwrap()), ["TCP connect to 127.0.0.1:5432"]);
+        assert_eq!(rule(checks("mount:/var")), "incident.unit");
+        let denial = checks("unit:mail.service").unwrap_err();
+        assert_eq!(denial.rule, "runner.unit.health");
+        let (text, host) = applied(&denial.suggestion.unwrap(), &text, HOST);
+        assert_eq!(bound(&text, &host, "unit:mail.service").probe("p").unwrap().checks.len(), 1);
+    }
+}

@@ -3,6 +3,7 @@
 //! Each entry is here because a mistake with it takes the machine, the way in, or Theriac's own evidence.
 
 use theriac_model::container::ContainerSelector;
+use theriac_model::firewall::Network;
 use theriac_model::id::UnitName;
 use theriac_model::kernel::KnobName;
 use theriac_model::target::MountPath;
@@ -135,6 +136,34 @@ pub(crate) fn knob(name: &KnobName) -> Option<&'static str> {
     )
 }
 
+/// Addresses that no set gets, whoever lists them: kept out, they take the machine from itself or nobody at all.
+const NETWORKS: &[(&str, &str)] = &[
+    ("0.0.0.0/8", "it is nobody's address"),
+    ("127.0.0.0/8", "it is this machine"),
+    ("169.254.0.0/16", "it is this link, with the metadata service of a cloud"),
+    ("224.0.0.0/4", "it is a group, not a client"),
+    ("240.0.0.0/4", "it is nobody's address"),
+    ("::/128", "it is nobody's address"),
+    ("::1", "it is this machine"),
+    ("::ffff:0:0/96", "it is an IPv4 address: write it as one"),
+    ("fe80::/10", "it is this link, with its routers"),
+    ("ff00::/8", "it is a group, not a client"),
+];
+
+/// Why this network can't be put in any set; `None` when it can.
+pub(crate) fn network(network: &Network) -> Option<&'static str> {
+    let hit = |text: &str| Network::parse(text).is_ok_and(|never| never.overlaps(network));
+    NETWORKS.iter().find(|(text, _)| hit(text)).map(|(_, why)| *why)
+}
+
+/// Ranges that stand for the operator's own machines until he says otherwise.
+const PRIVATE: &[&str] = &["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
+/// The private range that the network has an address of.
+pub(crate) fn private_range(network: &Network) -> Option<Network> {
+    PRIVATE.iter().filter_map(|text| Network::parse(text).ok()).find(|range| range.overlaps(network))
+}
+
 /// Names of files and directories that no glob lets through. They look like logs and are databases, or they are the way in;
 /// compared with each part of the path.
 pub(crate) const FILE_NAMES: &[(&str, &str)] = &[
@@ -235,6 +264,47 @@ mod tests {
         let named = |name| container(&ContainerSelector::Name(ContainerName::parse(name).unwrap()));
         assert!(named("theriac").is_some() && named("Theriac-runner-1").is_some());
         assert!(named("api").is_none() && named("my-theriac").is_none());
+    }
+    #[test]
+    fn this_machine_its_links_and_groups_are_never_kept_out_and_their_neighbours_may_be() {
+        let network = |text| Network::parse(text).unwrap();
+        assert!(
+            NETWORKS
+                .iter()
+                .map(|(text, _)| *text)
+                .chain(PRIVATE.iter().copied())
+                .all(|text| Network::parse(text).is_ok())
+        );
+        for text in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:203.0.113.7",
+            "0.0.0.0/0",
+            "::/0",
+            "128.0.0.0/1",
+        ] {
+            assert!(super::network(&network(text)).is_some(), "{text}");
+        }
+        for text in
+            ["126.255.255.255", "128.0.0.1", "169.253.255.255", "223.255.255.255", "::2", "2001:db8::1", "10.0.0.1"]
+        {
+            assert!(super::network(&network(text)).is_none(), "{text}");
+        }
+        for (text, range) in
+            [("10.1.0.0/16", "10.0.0.0/8"), ("172.31.255.255", "172.16.0.0/12"), ("fd00::1", "fc00::/7")]
+        {
+            assert_eq!(private_range(&network(text)), Some(network(range)), "{text}");
+        }
+        for text in ["11.0.0.1", "172.32.0.1", "192.167.255.255", "100.63.0.1", "2001:db8::1"] {
+            assert_eq!(private_range(&network(text)), None, "{text}");
+        }
     }
 
     #[test]

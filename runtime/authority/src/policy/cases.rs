@@ -124,6 +124,7 @@ fn case(field: Field) -> Result<Case, Mistake> {
             sealed_wasi: flag(&mut table, "sealed_wasi")?,
         },
         non_idempotent: verbs.iter().filter(|verb| repeats(verb)).cloned().collect(),
+        to_be_named: verbs.iter().filter(|verb| repeats(verb) || *verb == "firewall.add").cloned().collect(),
         verbs,
     };
     let expect = table.required("expect", "an action such as `run`")?.sentence(40)?;
@@ -140,7 +141,8 @@ fn mode(text: &str) -> Result<Mode, String> {
 }
 
 fn serves(verb: &str) -> bool {
-    !verb.starts_with("files.") && !matches!(verb, "units.start" | "units.reset-failed" | "containers.start")
+    !verb.starts_with("files.")
+        && !matches!(verb, "units.start" | "units.reset-failed" | "containers.start" | "firewall.add")
 }
 
 fn repeats(verb: &str) -> bool {

@@ -184,7 +184,7 @@ impl Policies {
         self.origins.get(id)?.0.as_deref()
     }
 
-    /// The plan's verbs that are not idempotent and that no policy names.
+    /// The plan's verbs that have to be named and that no policy names.
     pub(super) fn unnamed(&self, facts: &Facts) -> Vec<String> {
         let named = |verb: &&String| {
             let context = [("kind", text(facts.kind.as_str())), ("target_kind", text(facts.target_kind()))];
@@ -193,7 +193,7 @@ impl Policies {
                 answer.decision() == Decision::Allow && answer.diagnostics().errors().next().is_none()
             })
         };
-        facts.non_idempotent.iter().filter(|verb| !named(verb)).cloned().collect()
+        facts.to_be_named.iter().filter(|verb| !named(verb)).cloned().collect()
     }
 
     /// Asks about one action.

@@ -108,6 +108,8 @@ pub struct Facts {
     pub verbs: BTreeSet<String>,
     /// Of these, those that do more when done twice.
     pub non_idempotent: BTreeSet<String>,
+    /// Those that need a policy that names them, or a person.
+    pub to_be_named: BTreeSet<String>,
 }
 
 /// What holds for a plan as a whole.
@@ -158,6 +160,7 @@ impl Facts {
             },
             verbs: effects().map(word).collect(),
             non_idempotent: effects().filter(|effect| !effect.is_idempotent()).map(word).collect(),
+            to_be_named: effects().filter(|effect| needs_a_name(effect)).map(word).collect(),
         }
     }
 
@@ -208,7 +211,8 @@ fn server_of(effect: &Effect) -> Option<Server<'_>> {
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)
-        | Effect::Release(_) => unit_of(effect).map(Server::Unit),
+        | Effect::Release(_)
+        | Effect::Firewall(_) => unit_of(effect).map(Server::Unit),
     }
 }
 
@@ -220,7 +224,12 @@ fn unit_of(effect: &Effect) -> Option<&UnitName> {
             GroupId::Cgroup(_) | GroupId::User(_) => None,
         },
         Effect::Release(effect) => Some(&effect.unit),
-        Effect::File { .. } | Effect::Program(_) | Effect::Http(_) | Effect::Knob(_) | Effect::Container(_) => None,
+        Effect::File { .. }
+        | Effect::Program(_)
+        | Effect::Http(_)
+        | Effect::Knob(_)
+        | Effect::Container(_)
+        | Effect::Firewall(_) => None,
     }
 }
 
@@ -249,8 +258,14 @@ fn changes_security(effect: &Effect) -> bool {
         Effect::Knob(effect) => {
             ["kernel.", "fs.protected_", "user."].iter().any(|of| effect.knob.as_str().starts_with(of))
         }
-        Effect::Program(_) | Effect::Http(_) | Effect::Container(_) => false,
+        // The firewall is asked about by its verb, which a policy may name; for the files above none can.
+        Effect::Program(_) | Effect::Http(_) | Effect::Container(_) | Effect::Firewall(_) => false,
     }
+}
+
+/// Done twice it does more, or it decides who may reach the machine.
+const fn needs_a_name(effect: &Effect) -> bool {
+    !effect.is_idempotent() || matches!(effect, Effect::Firewall(_))
 }
 
 fn changes_database(effect: &Effect) -> bool {
@@ -267,7 +282,8 @@ fn file_path(effect: &Effect) -> Option<String> {
         | Effect::Http(_)
         | Effect::Knob(_)
         | Effect::Release(_)
-        | Effect::Container(_) => None,
+        | Effect::Container(_)
+        | Effect::Firewall(_) => None,
     }
 }
 

@@ -6,7 +6,7 @@
 //!   at most half of it, and twice for more or where nobody said how much.
 //! * **Files of one grant are one decision.** The second file that the same verb takes out of the same grant adds nothing:
 //!   how much may go is bounded by the grant (`max_files`, `max_bytes`), and two thousand rotated logs are not two thousand
-//!   dangers. A file of another grant, verb or undo class counts again.
+//!   dangers. A file of another grant, verb or undo class counts again. Addresses that go into one set are one decision too.
 
 use theriac_model::container::ContainerVerb;
 use theriac_model::effect::{Effect, FileVerb, GroupVerb, UndoClass, UnitVerb};
@@ -40,10 +40,10 @@ pub fn risk_of(effect: &Effect, undo: &UndoClass, scope: Scope, earlier: &[Plann
 }
 
 fn same_decision(effect: &Effect, undo: &UndoClass, scope: Scope, other: &PlannedEffect) -> bool {
-    matches!(effect, Effect::File { .. })
+    matches!(effect, Effect::File { .. } | Effect::Firewall(_))
         && effect.verb() == other.effect.verb()
         && effect.label() == other.effect.label()
-        && matches!(other.effect, Effect::File { .. })
+        && effect.interface() == other.effect.interface()
         && undo.as_str() == other.undo.as_str()
         && scope.reproducible == other.reproducible
 }
@@ -78,6 +78,8 @@ pub(super) const fn affects_service(effect: &Effect) -> bool {
         },
         // Of the whole machine: its row says so.
         Effect::Knob(_) => false,
+        // Every service goes on; whom a set may keep out, its bounds say, and policy names the verb or a person decides.
+        Effect::Firewall(_) => false,
     }
 }
 
@@ -119,6 +121,8 @@ const fn row(effect: &Effect) -> [u64; 4] {
             ContainerVerb::Restart => [150, 180, 180, 200],
             ContainerVerb::Stop => [300, 350, 350, 400],
         },
+        // Whoever is kept out wrongly notices, and nobody here does.
+        Effect::Firewall(_) => [340, 380, 380, 600],
     }
 }
 

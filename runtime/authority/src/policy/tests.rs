@@ -70,6 +70,7 @@ fn facts() -> Facts {
         traits: Traits::default(),
         verbs: ["units.start".to_owned()].into(),
         non_idempotent: std::collections::BTreeSet::new(),
+        to_be_named: std::collections::BTreeSet::new(),
     }
 }
 
@@ -150,6 +151,7 @@ fn an_operators_forbid_wins_and_a_permit_can_name_a_verb() {
     let mut signal = facts();
     signal.verbs = ["processes.signal".to_owned()].into();
     signal.non_idempotent = signal.verbs.clone();
+    signal.to_be_named = signal.verbs.clone();
     assert_eq!(built_in().decide(&signal).action, Action::RunWithConsent);
     let named = with(
         r#"@id("name-signal") permit (principal, action == Theriac::Action::"use-verb",
@@ -292,7 +294,7 @@ fn reference(facts: &Facts) -> Action {
         || traits.irreversible
         || traits.database_schema
         || traits.security_configuration
-        || !facts.non_idempotent.iter().all(named);
+        || !facts.to_be_named.iter().all(named);
     match (facts.mode, facts.level.get()) {
         _ if person => Action::RunWithConsent,
         (Mode::Relaxed, 1) => Action::Run,
@@ -311,7 +313,7 @@ prop_compose! {
         share in prop::option::of(prop_oneof![0_u16..=1000, prop::sample::select(vec![500, 501])]),
         flags in prop::array::uniform7(prop::bool::weighted(0.2)),
         verbs in prop::collection::btree_set(
-            prop::sample::select(vec!["units.restart", "units.kill", "processes.signal", "files.append"]), 0..3),
+            prop::sample::select(vec!["units.restart", "units.kill", "processes.signal", "files.append", "firewall.add"]), 0..3),
     ) -> Facts {
         let risk = Permille::new(risk).unwrap();
         let [affects_service, irreversible, reproducible, in_window, database_schema, security_configuration, sealed_wasi] =
@@ -325,11 +327,31 @@ prop_compose! {
             traits: Traits {
                 affects_service, irreversible, reproducible, in_window, database_schema, security_configuration, sealed_wasi,
             },
-            non_idempotent: verbs.clone(),
+            non_idempotent: verbs.iter().filter(|verb| *verb != "firewall.add").cloned().collect(),
+            to_be_named: verbs.clone(),
             verbs,
             ..facts()
         }
     }
+}
+
+#[test]
+fn the_firewall_asks_a_person_until_a_policy_names_its_verb() {
+    let mut block = facts();
+    (block.kind, block.level) = (FaultKind::TrafficFlood, Level::TWO);
+    block.verbs = ["firewall.add".to_owned()].into();
+    block.to_be_named = block.verbs.clone();
+    let asked = built_in().decide(&block);
+    assert_eq!(asked.action, Action::RunWithConsent);
+    assert!(asked.summary.contains("no policy names `firewall.add`"), "{}", asked.summary);
+    let named = with(
+        r#"@id("name-firewall") permit (principal, action == Theriac::Action::"use-verb",
+        resource == Theriac::Verb::"firewall.add") when { context.kind == "traffic-flood" };"#,
+    )
+    .unwrap();
+    assert_eq!(named.decide(&block).action, Action::RunAndTell);
+    block.kind = FaultKind::ServiceCrash;
+    assert_eq!(named.decide(&block).action, Action::RunWithConsent, "for another fault it is not named");
 }
 
 proptest! {

@@ -162,6 +162,7 @@ fn world(
         writer: Arc::clone(memory) as _,
         roots,
         releases: theriac_runner::releases::Releases::default(),
+        additions: theriac_runner::additions::Additions::default(),
         hands: theriac_runner::hands::Hands::default(),
     };
     Ok((world, observer))
@@ -254,6 +255,10 @@ impl Writer for Memory {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         records.push(record.clone());
         Ok(Entry { seq: records.len() as u64 - 1, at: clock::wall(), guard: GuardTime(0), epoch: 0, record })
+    }
+
+    fn guard_now(&self) -> GuardTime {
+        GuardTime(0)
     }
 }
 

@@ -24,6 +24,8 @@ const FILESYSTEMS: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "
 
 /// Where engines of containers listen.
 const ENGINES: [&str; 2] = ["/run/docker.sock", "/run/podman/podman.sock"];
+/// How many users nftables has in the kernel.
+const NFTABLES: &str = "/sys/module/nf_tables/refcnt";
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(super) struct Machine {
     vouched: bool,
     /// The socket of an engine of containers.
     engine: Option<&'static str>,
+    /// nftables has rules here.
+    nftables: bool,
 }
 
 impl Machine {
@@ -54,7 +58,8 @@ impl Machine {
             }
         }
         let engine = ENGINES.into_iter().find(|path| is_socket(path));
-        Self { mounts: filesystems(&mounts), engine, ..Self::with_units(units, lasting_services()) }
+        let nftables = fs::read_to_string(NFTABLES).is_ok_and(|users| users.trim() != "0");
+        Self { mounts: filesystems(&mounts), engine, nftables, ..Self::with_units(units, lasting_services()) }
     }
 
     /// The units that systemd names, or those that were found running; never one that nobody can be granted.
@@ -110,6 +115,9 @@ impl Machine {
             notes.push(format!(
                 "containers: an engine listens on `{socket}`; list them as [[container]] in runner.toml, name the socket in courier-docker.toml, and let the docker courier run"
             ));
+        }
+        if self.nftables {
+            notes.push("firewall: nftables is in use; list a set of yours in which remedies may put addresses as [[firewall]] in runner.toml".to_owned());
         }
         if self.units.is_empty() {
             notes.push(
@@ -282,6 +290,15 @@ mod tests {
             notes.iter().any(|note| note.contains("`/run/docker.sock`") && note.contains("[[container]]"))
         };
         assert!(named(with(ENGINES.first().copied())) && !named(with(None)));
+    }
+
+    #[test]
+    fn a_firewall_that_is_in_use_is_named_with_what_to_add() {
+        let named = |nftables| {
+            let notes = Machine { nftables, ..Machine::default() }.notes();
+            notes.iter().any(|note| note.contains("[[firewall]]"))
+        };
+        assert!(named(true) && !named(false));
     }
 
     #[test]

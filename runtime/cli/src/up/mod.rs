@@ -29,6 +29,8 @@ use relay::Log;
 const START: Duration = Duration::from_secs(120);
 /// The launcher gives each service its own time to stop; everything else stops at once.
 const STOP: Duration = Duration::from_secs(100);
+/// It reads the journal and writes some numbers.
+const PUT_BACK: Duration = Duration::from_secs(30);
 /// Between two looks at a socket that is not there yet.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -53,6 +55,11 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
     let mut family = Family { children: Vec::new(), hear, log };
     let ended = family.start(specs(&layout, &host, users.as_ref())?).and_then(|()| family.watch());
     family.stop();
+    if ended.is_err()
+        && let Err(failure) = put_back(&layout, &family.log)
+    {
+        family.log.say(&format!("what a run may have set in the kernel is not put back: {failure}"));
+    }
     ended.map(|()| Exit::Ok)
 }
 
@@ -184,6 +191,21 @@ fn specs(layout: &Layout, host: &HostConfig, users: Option<&Uids>) -> Result<Vec
     specs.push(if users.is_some() { runner.with("--distinct-users") } else { runner });
     specs.push(spec("agent", "theriac-agent", Socket::Agent, users.map(|users| users.agent)));
     Ok(specs)
+}
+
+/// There will be no runner that takes back, or verifies, what a run has set in the kernel.
+fn put_back(layout: &Layout, log: &Log) -> Result<(), Failure> {
+    let runner = programs()?.join("theriac-runner");
+    let mut child = Child::start(Spec::new("runner", runner, layout, Socket::Operator, None).with("--put-back"), log)?;
+    let deadline = Instant::now() + PUT_BACK;
+    while child.is_running() {
+        if Instant::now() >= deadline {
+            child.kill();
+            return Err(Failure::failed(format!("it is not over after {} s", PUT_BACK.as_secs())));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// The directory of our own executable: all programs are installed together.

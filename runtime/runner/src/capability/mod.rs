@@ -2,6 +2,7 @@
 
 pub(crate) mod containers;
 pub(crate) mod files;
+pub(crate) mod firewall;
 pub(crate) mod http;
 pub(crate) mod kernel;
 pub(crate) mod observe;

@@ -68,7 +68,12 @@ fn go_on(attempt: &Attempt, state: RunState) -> Result<(), RunError> {
             let entries = entries_of(&attempt.parts.book, &attempt.run)?;
             attempt.verify(&before(&entries), None, was_healed(&entries))
         }
-        RunState::Undoing => attempt.take_back(Verdict::Unknown),
+        RunState::Undoing => {
+            // A last hand that put numbers of the kernel's back has looked at nothing else.
+            let entries = entries_of(&attempt.parts.book, &attempt.run)?;
+            recover::settle(&attempt.parts.world, &attempt.run, &entries)?;
+            attempt.take_back(Verdict::Unknown)
+        }
         RunState::Committed
         | RunState::Undone
         | RunState::Refused

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_model::container::{ContainerSelector, RunState};
 use theriac_model::effect::GroupId;
+use theriac_model::firewall::{Network, SetId};
 use theriac_model::id::UnitName;
 use theriac_model::kernel::KnobName;
 use theriac_model::release::{ReleaseName, ReleasePlace};
@@ -36,6 +37,8 @@ pub(crate) enum Assumption {
     Release { place: ReleasePlace, release: ReleaseName },
     /// The container is in that state.
     Container { selector: ContainerSelector, run: RunState },
+    /// The network is in the set for that long.
+    Element { set: SetId, network: Network, seconds: u32 },
     /// Nothing that a read would show.
     Nothing,
 }
@@ -52,6 +55,7 @@ pub(crate) struct Overlay {
     knobs: BTreeMap<KnobName, i64>,
     releases: BTreeMap<ReleasePlace, ReleaseName>,
     containers: BTreeMap<ContainerSelector, RunState>,
+    elements: BTreeMap<SetId, Vec<(Network, u32)>>,
 }
 
 impl Overlay {
@@ -95,6 +99,9 @@ impl Overlay {
             }
             Assumption::Container { selector, run } => {
                 self.containers.insert(selector, run);
+            }
+            Assumption::Element { set, network, seconds } => {
+                self.elements.entry(set).or_default().push((network, seconds));
             }
             Assumption::Nothing => {}
         }
@@ -150,6 +157,10 @@ impl Overlay {
 
     pub(crate) fn container(&self, selector: &ContainerSelector) -> Option<RunState> {
         self.containers.get(selector).copied()
+    }
+    /// What would be in the set in addition, and for how many seconds.
+    pub(crate) fn elements(&self, set: &SetId) -> impl Iterator<Item = (Network, u32)> {
+        self.elements.get(set).into_iter().flatten().copied()
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) fn take_back(world: &World, intent: &Intent<'_>, after: Option<&Obser
         | Undo::RunProgram { .. }
         | Undo::SendHttp { .. }
         | Undo::SetKnob { .. }
+        | Undo::RemoveElement { .. }
         | Undo::SwitchRelease { .. }
         | Undo::StopContainer { .. }
         | Undo::StartContainer { .. }
@@ -362,7 +363,8 @@ pub(crate) const fn verb(intent: &Intent<'_>) -> Option<FileVerb> {
         | Effect::Http(_)
         | Effect::Knob(_)
         | Effect::Release(_)
-        | Effect::Container(_) => None,
+        | Effect::Container(_)
+        | Effect::Firewall(_) => None,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::crash::crash_point;
 use crate::gate::Place;
 use crate::recover::{Happened, observe};
 use crate::world::World;
-use crate::writer::WriteError;
+use crate::writer::{WriteError, Writer};
 
 /// An intent as the journal has it.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,33 @@ struct Step<'e> {
     undone: Option<&'e UndoOutcome>,
 }
 
+impl Step<'_> {
+    /// What the effect left behind, as far as the world tells; or why nothing is to be taken back.
+    fn left_behind(&self, observe: impl FnOnce(&Intent<'_>) -> Happened) -> Result<Option<Observed>, &'static str> {
+        match self.outcome {
+            Some(Outcome::Denied(_)) => Err("nothing was changed"),
+            Some(Outcome::Applied { after, .. }) => Ok(Some(after.clone())),
+            Some(Outcome::Ambiguous { .. }) | None => match observe(&self.intent) {
+                Happened::No => Err("it had not happened"),
+                Happened::Yes(after) => Ok(Some(after)),
+                Happened::Unknown { .. } => Ok(None),
+            },
+        }
+    }
+
+    /// A number of the kernel's that is not put back yet.
+    fn has_set_a_knob(&self) -> bool {
+        matches!(self.intent.undo, Undo::SetKnob { .. })
+            && !matches!(self.outcome, Some(Outcome::Denied(_)))
+            && self.undone.is_none_or(|done| matches!(done, UndoOutcome::Failed { .. }))
+    }
+}
+
+/// Whether the run has set numbers of the kernel's that are not put back yet.
+pub(crate) fn has_set_a_knob(run: &RunId, entries: &[Entry]) -> bool {
+    steps(run, entries).values().any(Step::has_set_a_knob)
+}
+
 fn steps<'e>(run: &RunId, entries: &'e [Entry]) -> BTreeMap<u32, Step<'e>> {
     let mut steps: BTreeMap<u32, Step<'e>> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.record.run() == Some(run)) {
@@ -95,19 +122,39 @@ pub fn take_back(
     entries: &[Entry],
     verdict: Verdict,
 ) -> Result<Vec<(u32, UndoOutcome)>, WriteError> {
+    each(&*world.writer, run, steps(run, entries), |step| one(world, step, verdict))
+}
+
+/// The same for numbers of the kernel's alone, which need nothing but the kernel: for a runner that has nothing else.
+pub(crate) fn take_back_knobs(
+    writer: &dyn Writer,
+    run: &RunId,
+    entries: &[Entry],
+) -> Result<Vec<(u32, UndoOutcome)>, WriteError> {
+    let mut steps = steps(run, entries);
+    steps.retain(|_, step| step.has_set_a_knob());
+    each(writer, run, steps, knob)
+}
+
+fn each(
+    writer: &dyn Writer,
+    run: &RunId,
+    steps: BTreeMap<u32, Step<'_>>,
+    take_back: impl Fn(&Step<'_>) -> UndoOutcome,
+) -> Result<Vec<(u32, UndoOutcome)>, WriteError> {
     let mut outcomes = Vec::new();
-    for (index, step) in steps(run, entries).into_iter().rev() {
+    for (index, step) in steps.into_iter().rev() {
         // A failure is tried again: the disk may have room by now.
         if let Some(done) = step.undone.filter(|done| !matches!(done, UndoOutcome::Failed { .. })) {
             outcomes.push((index, done.clone()));
             continue;
         }
-        world.writer.write(Record::UndoIntent { run: run.clone(), index }, Durability::Synced)?;
+        writer.write(Record::UndoIntent { run: run.clone(), index }, Durability::Synced)?;
         crash_point("undo.after-intent");
-        let outcome = one(world, &step, verdict);
+        let outcome = take_back(&step);
         crash_point("undo.after-apply");
         let record = Record::UndoDone { run: run.clone(), index, outcome: outcome.clone() };
-        world.writer.write(record, Durability::Synced)?;
+        writer.write(record, Durability::Synced)?;
         crash_point("undo.after-done");
         outcomes.push((index, outcome));
     }
@@ -116,20 +163,12 @@ pub fn take_back(
 
 fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
     let intent = &step.intent;
-    let after = match step.outcome {
-        Some(Outcome::Denied(_)) => {
+    let after = match step.left_behind(|intent| observe(world, intent)) {
+        Ok(after) => after,
+        Err(nothing) => {
             files::discard_leftovers(world, intent);
-            return not_needed("nothing was changed");
+            return not_needed(nothing);
         }
-        Some(Outcome::Applied { after, .. }) => Some(after.clone()),
-        Some(Outcome::Ambiguous { .. }) | None => match observe(world, intent) {
-            Happened::No => {
-                files::discard_leftovers(world, intent);
-                return not_needed("it had not happened");
-            }
-            Happened::Yes(after) => Some(after),
-            Happened::Unknown { .. } => None,
-        },
     };
     let after = after.as_ref();
     match intent.undo {
@@ -159,10 +198,21 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
                 | UndoOutcome::Impossible { .. }) => kept,
             }
         }
+        Undo::RemoveElement { set, network, element } => capability::firewall::take_back(set, network, element),
         Undo::Nothing { reason } => match intent.class {
             UndoClass::Irreversible { .. } => UndoOutcome::Impossible { reason: reason.clone() },
             UndoClass::Exact | UndoClass::Compensated { .. } => not_needed(reason),
         },
+    }
+}
+
+fn knob(step: &Step<'_>) -> UndoOutcome {
+    let (Effect::Knob(effect), Undo::SetKnob { knob, value }) = (step.intent.effect, step.intent.undo) else {
+        return not_needed("no number of the kernel's");
+    };
+    match step.left_behind(|intent| capability::kernel::observe(intent, effect)) {
+        Ok(after) => capability::kernel::take_back(knob, *value, after.as_ref()),
+        Err(nothing) => not_needed(nothing),
     }
 }
 

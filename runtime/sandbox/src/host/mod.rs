@@ -6,6 +6,7 @@
 mod containers;
 mod fault;
 mod files;
+mod firewall;
 mod http;
 mod kernel;
 mod log;

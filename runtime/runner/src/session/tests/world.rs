@@ -51,6 +51,10 @@ impl Writer for Notes {
         entries.push(entry.clone());
         Ok(entry)
     }
+
+    fn guard_now(&self) -> GuardTime {
+        GuardTime(0)
+    }
 }
 
 /// A service manager that is a table.
@@ -261,6 +265,7 @@ reproducible = ["**/*.gz"]
         writer: Arc::clone(&notes) as Arc<dyn Writer>,
         roots: Roots::default(),
         releases: crate::releases::Releases::default(),
+        additions: crate::additions::Additions::default(),
         hands: crate::hands::Hands::default(),
     };
     Place { disk, memory, notes, units, world, grants }
