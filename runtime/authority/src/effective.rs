@@ -15,6 +15,7 @@ use crate::grant::{DirSource, FilesGrant, GrantKind, GrantRef};
 use crate::host::{DirectoryConfig, HostConfig};
 use crate::manifest::{Limits, Manifest, OnAmbiguous};
 
+mod certificate;
 mod container;
 mod dir;
 mod globs;
@@ -28,6 +29,7 @@ mod suggest;
 pub(crate) mod template;
 mod unit;
 
+pub use certificate::BoundCertificate;
 pub use container::BoundContainer;
 pub use dir::{BoundDir, Spent, Use};
 pub use globs::{GlobError, Globs};
@@ -53,6 +55,8 @@ pub struct Effective {
     pub series: BTreeMap<Label, BoundSeries>,
     /// Probes, by label.
     pub probes: BTreeMap<Label, BoundProbe>,
+    /// Certificates, by label.
+    pub certificates: BTreeMap<Label, BoundCertificate>,
     /// Programs, by label.
     pub programs: BTreeMap<Label, BoundProgram>,
     /// Endpoints, by label.
@@ -89,6 +93,7 @@ pub fn bind_within(
         processes: BTreeMap::new(),
         series: BTreeMap::new(),
         probes: BTreeMap::new(),
+        certificates: BTreeMap::new(),
         programs: BTreeMap::new(),
         http: BTreeMap::new(),
         kernel: BTreeMap::new(),
@@ -131,6 +136,10 @@ impl Effective {
             GrantKind::Probes(_) => {
                 let bound = BoundProbe::bind(grant.label, host, target)?;
                 self.probes.insert(label, bound);
+            }
+            GrantKind::Certificates(asked) => {
+                let bound = BoundCertificate::bind(grant.label, asked, host, target)?;
+                self.certificates.insert(label, bound);
             }
             GrantKind::Programs(asked) => {
                 let bound = BoundProgram::bind(grant.label, asked, host)?;
@@ -179,6 +188,11 @@ impl Effective {
     /// The probe of a label.
     pub fn probe(&self, label: &str) -> Result<&BoundProbe, Denial> {
         self.find(&self.probes, Interface::Probes, label)
+    }
+
+    /// The certificate of a label.
+    pub fn certificate(&self, label: &str) -> Result<&BoundCertificate, Denial> {
+        self.find(&self.certificates, Interface::Certificates, label)
     }
 
     /// The program of a label.

@@ -36,6 +36,10 @@ pub enum Class {
     ProcessesObserve,
     /// Processes: anything else.
     ProcessesChange,
+    /// Certificates: what they say.
+    CertificatesObserve,
+    /// Certificates: renewing them.
+    CertificatesChange,
     /// Programs that change nothing.
     ProgramsLook,
     /// Programs that change something.
@@ -60,7 +64,7 @@ pub enum Class {
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Observe,
         Self::FilesRead,
         Self::FilesChange,
@@ -68,6 +72,8 @@ impl Class {
         Self::UnitsChange,
         Self::ProcessesObserve,
         Self::ProcessesChange,
+        Self::CertificatesObserve,
+        Self::CertificatesChange,
         Self::ProgramsLook,
         Self::ProgramsChange,
         Self::HttpRead,
@@ -90,6 +96,8 @@ impl Class {
             Self::UnitsChange => "units-change",
             Self::ProcessesObserve => "processes-observe",
             Self::ProcessesChange => "processes-change",
+            Self::CertificatesObserve => "certificates-observe",
+            Self::CertificatesChange => "certificates-change",
             Self::ProgramsLook => "programs-look",
             Self::ProgramsChange => "programs-change",
             Self::HttpRead => "http-read",
@@ -119,6 +127,11 @@ impl Class {
             GrantKind::Processes(grant) => {
                 (Self::ProcessesObserve, Self::ProcessesChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
             }
+            GrantKind::Certificates(grant) => (
+                Self::CertificatesObserve,
+                Self::CertificatesChange,
+                grant.verbs.iter().map(|verb| verb.changes()).collect(),
+            ),
             GrantKind::Programs(grant) => (Self::ProgramsLook, Self::ProgramsChange, vec![grant.changes]),
             GrantKind::Http(grant) => {
                 (Self::HttpRead, Self::HttpChange, grant.methods.iter().map(|method| method.changes()).collect())

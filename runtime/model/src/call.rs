@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::{CertificateCall, CertificateInfo};
 use crate::container::{ContainerCall, ContainerInfo};
 use crate::denial::Denial;
 use crate::fault::Severity;
@@ -35,6 +36,8 @@ pub enum Interface {
     Series,
     /// `observe`: a probe.
     Probes,
+    /// `certificates`: a certificate.
+    Certificates,
     /// `programs`: a program.
     Programs,
     /// `http`: an endpoint.
@@ -56,6 +59,7 @@ impl Interface {
             Self::Processes => "processes",
             Self::Series => "series",
             Self::Probes => "probes",
+            Self::Certificates => "certificates",
             Self::Programs => "programs",
             Self::Http => "http",
             Self::Kernel => "kernel",
@@ -71,6 +75,7 @@ impl Interface {
             Self::Files
             | Self::Units
             | Self::Processes
+            | Self::Certificates
             | Self::Programs
             | Self::Http
             | Self::Kernel
@@ -80,12 +85,13 @@ impl Interface {
     }
 
     /// Every interface.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Files,
         Self::Units,
         Self::Processes,
         Self::Series,
         Self::Probes,
+        Self::Certificates,
         Self::Programs,
         Self::Http,
         Self::Kernel,
@@ -120,6 +126,8 @@ pub enum Call {
     Series { handle: Handle, verb: SeriesCall },
     /// A verb of `observe.probe`.
     Probe { handle: Handle, verb: ProbeCall },
+    /// A verb of `certificates.certificate`.
+    Certificate { handle: Handle, verb: CertificateCall },
     /// A verb of `programs.program`.
     Program { handle: Handle, verb: ProgramCall },
     /// A verb of `http.endpoint`.
@@ -298,6 +306,8 @@ pub enum Reply {
     Readings(Vec<Reading>),
     /// What a probe said.
     Probe(ProbeInfo),
+    /// A certificate.
+    Certificate(CertificateInfo),
     /// What came of a program.
     Program(ProgramOutput),
     /// What an endpoint answered.

@@ -2,6 +2,7 @@
 //!
 //! It runs no wasm, speaks no TLS or HTTP, parses no model text, and executes nothing but workers.
 
+pub mod acme;
 pub mod backend;
 pub mod book;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod parts;
 pub mod recover;
 pub mod releases;
 pub mod remedies;
+pub mod renewals;
 pub mod rules;
 pub mod undo;
 pub mod walls;

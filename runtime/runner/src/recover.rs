@@ -11,7 +11,7 @@ use theriac_probe::group::Groups;
 
 use crate::capability::files::{Archive, PlaceError, state};
 use crate::capability::processes::{facts, mask_of, nice_of, start_of, threads_of};
-use crate::capability::{containers, http, kernel, programs, releases};
+use crate::capability::{certificates, containers, http, kernel, programs, releases};
 pub use crate::undo::Intent;
 use crate::undo::{self, identity, place};
 use crate::world::World;
@@ -42,6 +42,7 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
         Effect::Unit { verb, .. } => of_unit(world, intent, *verb),
         Effect::Group { verb, .. } => of_group(world, intent, *verb),
         Effect::Process { process, signal, .. } => of_process(*process, *signal),
+        Effect::Certificate(_) => certificates::observe(intent),
         Effect::Program(effect) => programs::observe(effect),
         Effect::Http(effect) => http::observe(effect),
         Effect::Knob(effect) => kernel::observe(intent, effect),
@@ -54,6 +55,7 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
 pub fn settle(world: &World, run: &RunId, entries: &[Entry]) -> Result<Vec<(u32, Outcome)>, WriteError> {
     let mut settled = Vec::new();
     for intent in undo::unsettled(run, entries) {
+        certificates::settle_down(&intent);
         let outcome = match observe(world, &intent) {
             Happened::Yes(after) => Outcome::Applied { after, bytes: 0 },
             Happened::No => {

@@ -17,6 +17,7 @@ use crate::backend::ServiceManager;
 use crate::capability::files::Identity;
 use crate::hands::Hands;
 use crate::releases::Releases;
+use crate::renewals::Renewals;
 use crate::writer::Writer;
 
 /// What the runner measures, for remedies that may read it.
@@ -55,6 +56,8 @@ pub struct World {
     pub roots: Roots,
     /// Which releases were in use when.
     pub releases: Releases,
+    /// When each certificate was last asked for.
+    pub renewals: Renewals,
     /// What other processes do for the runner.
     pub hands: Hands,
 }

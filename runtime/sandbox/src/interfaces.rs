@@ -27,6 +27,8 @@ pub enum Interface {
     Processes,
     /// `[grants.series.LABEL]` and `[grants.probes.LABEL]`.
     Observe,
+    /// `[grants.certificates.LABEL]`.
+    Certificates,
     /// `[grants.programs.LABEL]`.
     Programs,
     /// `[grants.http.LABEL]`.
@@ -41,7 +43,7 @@ pub enum Interface {
 
 impl Interface {
     /// Every interface.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Types,
         Self::Fault,
         Self::Log,
@@ -49,6 +51,7 @@ impl Interface {
         Self::Units,
         Self::Processes,
         Self::Observe,
+        Self::Certificates,
         Self::Programs,
         Self::Http,
         Self::Kernel,
@@ -66,6 +69,7 @@ impl Interface {
             Self::Units => "units",
             Self::Processes => "processes",
             Self::Observe => "observe",
+            Self::Certificates => "certificates",
             Self::Programs => "programs",
             Self::Http => "http",
             Self::Kernel => "kernel",
@@ -87,6 +91,7 @@ impl Interface {
             Self::Units => Some("[grants.units.LABEL]"),
             Self::Processes => Some("[grants.processes.LABEL]"),
             Self::Observe => Some("[grants.series.LABEL] or [grants.probes.LABEL]"),
+            Self::Certificates => Some("[grants.certificates.LABEL]"),
             Self::Programs => Some("[grants.programs.LABEL]"),
             Self::Http => Some("[grants.http.LABEL]"),
             Self::Kernel => Some("[grants.kernel.LABEL]"),

@@ -41,6 +41,8 @@ pub(super) enum Need {
     /// And why.
     Root(&'static str),
     TwoCpus,
+    /// Says what is missing.
+    Programs(fn() -> Option<&'static str>),
 }
 
 /// What may be played at the same time.
@@ -97,6 +99,7 @@ impl Case {
         match self.needs {
             Need::Root(why) => (!is_root()).then_some(why),
             Need::TwoCpus => (cpus() < 2).then_some("one CPU can't be halved"),
+            Need::Programs(missing) => missing(),
             Need::Nothing => None,
         }
     }

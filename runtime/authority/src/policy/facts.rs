@@ -208,6 +208,7 @@ fn server_of(effect: &Effect) -> Option<Server<'_>> {
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)
+        | Effect::Certificate(_)
         | Effect::Release(_) => unit_of(effect).map(Server::Unit),
     }
 }
@@ -219,6 +220,7 @@ fn unit_of(effect: &Effect) -> Option<&UnitName> {
             GroupId::Unit(unit) => Some(unit),
             GroupId::Cgroup(_) | GroupId::User(_) => None,
         },
+        Effect::Certificate(effect) => effect.unit.as_ref(),
         Effect::Release(effect) => Some(&effect.unit),
         Effect::File { .. } | Effect::Program(_) | Effect::Http(_) | Effect::Knob(_) | Effect::Container(_) => None,
     }
@@ -249,6 +251,8 @@ fn changes_security(effect: &Effect) -> bool {
         Effect::Knob(effect) => {
             ["kernel.", "fs.protected_", "user."].iter().any(|of| effect.knob.as_str().starts_with(of))
         }
+        // Not who may log in or what may run: which of two keys of the same names is served.
+        Effect::Certificate(_) => false,
         Effect::Program(_) | Effect::Http(_) | Effect::Container(_) => false,
     }
 }
@@ -263,6 +267,7 @@ fn file_path(effect: &Effect) -> Option<String> {
         Effect::Unit { .. }
         | Effect::Group { .. }
         | Effect::Process { .. }
+        | Effect::Certificate(_)
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)

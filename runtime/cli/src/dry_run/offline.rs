@@ -162,6 +162,7 @@ fn world(
         writer: Arc::clone(memory) as _,
         roots,
         releases: theriac_runner::releases::Releases::default(),
+        renewals: theriac_runner::renewals::Renewals::default(),
         hands: theriac_runner::hands::Hands::default(),
     };
     Ok((world, observer))

@@ -6,7 +6,7 @@ use theriac_model::record::Record;
 
 use super::scene::Scene;
 use super::table::Held;
-use crate::capability::{containers, files, http, kernel, observe, processes, programs, releases, units};
+use crate::capability::{certificates, containers, files, http, kernel, observe, processes, programs, releases, units};
 use crate::gate::Mode;
 
 pub(crate) fn answer(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Reply {
@@ -60,6 +60,10 @@ fn serve(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Result<Reply
             let Held::Probe(label) = held(scene, handle)? else { return Err(mismatch(handle, "a probe")) };
             observe::probe(scene, &label)
         }
+        Call::Certificate { handle, verb } => {
+            let Held::Certificate(label) = held(scene, handle)? else { return Err(mismatch(handle, "a certificate")) };
+            certificates::serve(scene, mode, &label, verb)
+        }
         Call::Program { handle, verb } => {
             let Held::Program(label) = held(scene, handle)? else { return Err(mismatch(handle, "a program")) };
             programs::serve(scene, mode, &label, verb)
@@ -109,6 +113,7 @@ fn open(scene: &mut Scene<'_>, interface: Interface, text: &str) -> Result<Handl
         Interface::Processes => Held::Group(grants.group(text)?.label.clone()),
         Interface::Series => Held::Series(grants.series(text)?.label.clone()),
         Interface::Probes => Held::Probe(grants.probe(text)?.label.clone()),
+        Interface::Certificates => Held::Certificate(grants.certificate(text)?.label.clone()),
         Interface::Programs => Held::Program(grants.program(text)?.label.clone()),
         Interface::Http => Held::Http(grants.endpoint(text)?.label.clone()),
         Interface::Kernel => Held::Knob(grants.knob(text)?.label.clone()),

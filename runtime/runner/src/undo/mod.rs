@@ -13,6 +13,7 @@ pub(crate) use files::{identity, place};
 use std::collections::BTreeMap;
 
 use theriac_journal::Durability;
+use theriac_model::certificate::CertificateEffect;
 use theriac_model::effect::{Effect, Observed, Outcome, Undo, UndoClass, UndoOutcome};
 use theriac_model::id::RunId;
 use theriac_model::record::{Entry, Record};
@@ -96,7 +97,8 @@ pub fn take_back(
     verdict: Verdict,
 ) -> Result<Vec<(u32, UndoOutcome)>, WriteError> {
     let mut outcomes = Vec::new();
-    for (index, step) in steps(run, entries).into_iter().rev() {
+    let steps = steps(run, entries);
+    for (index, step) in steps.iter().rev().map(|(index, step)| (*index, step)) {
         // A failure is tried again: the disk may have room by now.
         if let Some(done) = step.undone.filter(|done| !matches!(done, UndoOutcome::Failed { .. })) {
             outcomes.push((index, done.clone()));
@@ -104,7 +106,10 @@ pub fn take_back(
         }
         world.writer.write(Record::UndoIntent { run: run.clone(), index }, Durability::Synced)?;
         crash_point("undo.after-intent");
-        let outcome = one(world, &step, verdict);
+        let outcome = match (one(world, step, verdict), step.intent.effect) {
+            (UndoOutcome::Restored, Effect::Certificate(effect)) => load_again(world, effect, later(&steps, index)),
+            (outcome, _) => outcome,
+        };
         crash_point("undo.after-apply");
         let record = Record::UndoDone { run: run.clone(), index, outcome: outcome.clone() };
         world.writer.write(record, Durability::Synced)?;
@@ -112,6 +117,21 @@ pub fn take_back(
         outcomes.push((index, outcome));
     }
     Ok(outcomes)
+}
+
+fn later<'e>(steps: &BTreeMap<u32, Step<'e>>, index: u32) -> impl Iterator<Item = &'e Effect> {
+    let after = steps.range(index.saturating_add(1)..).map(|(_, step)| step);
+    after.filter(|step| !matches!(step.outcome, Some(Outcome::Denied(_)))).map(|step| step.intent.effect)
+}
+
+/// Who was made to load the new certificate by a later effect of the same run is made to load the old one, in the same way: the
+/// later effect was taken back first, when the new one was still in its place.
+fn load_again<'e>(world: &World, of: &CertificateEffect, later: impl Iterator<Item = &'e Effect>) -> UndoOutcome {
+    let Some(server) = &of.unit else { return UndoOutcome::Restored };
+    let verbs = later.filter_map(|effect| {
+        if let Effect::Unit { unit, verb, .. } = effect { (unit == server).then_some(*verb) } else { None }
+    });
+    units::load_again(world, server, verbs)
 }
 
 fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
@@ -141,6 +161,7 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
         Undo::SetProperty { unit, property } => units::set_property(world, unit, *property, after),
         Undo::SetAffinity { group, masks } => processes::set_affinity(world, group, masks, after),
         Undo::Renice { group, values } => processes::renice(world, group, values, after),
+        Undo::RestoreCertificate(undo) => capability::certificates::take_back(world, intent, undo),
         Undo::RunProgram { inverse } => capability::programs::take_back(world, inverse),
         Undo::SendHttp { inverse } => capability::http::take_back(world, inverse, after),
         Undo::SetKnob { knob, value } => capability::kernel::take_back(knob, *value, after),

@@ -261,6 +261,7 @@ reproducible = ["**/*.gz"]
         writer: Arc::clone(&notes) as Arc<dyn Writer>,
         roots: Roots::default(),
         releases: crate::releases::Releases::default(),
+        renewals: crate::renewals::Renewals::default(),
         hands: crate::hands::Hands::default(),
     };
     Place { disk, memory, notes, units, world, grants }
