@@ -66,6 +66,7 @@ pub fn answer(call: &Call) -> Reply {
         | Call::Program { .. }
         | Call::Http { .. }
         | Call::Knob { .. }
+        | Call::Certificate { .. }
         | Call::Release { .. }
         | Call::Container { .. }
         | Call::Firewall { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),

@@ -31,6 +31,7 @@ pub fn of(place: &Place, journal: Arc<Book>) -> anyhow::Result<World> {
         undo: Mutex::new(undo),
         writer: journal,
         roots: Roots::default(),
+        renewals: theriac_runner::renewals::Renewals::default(),
         releases: theriac_runner::releases::Releases::default(),
         additions: theriac_runner::additions::Additions::default(),
         hands: theriac_runner::hands::Hands::default(),

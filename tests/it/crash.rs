@@ -4,6 +4,7 @@
 //! A [`Case`] is one rung of one playbook in one way that it can go. Where a run passes is found by letting it pass; the case
 //! says which points that has to be, and [`drive`] kills at the first and at the last passing of each.
 
+mod certificate;
 mod disk;
 mod drive;
 mod network;
@@ -31,6 +32,13 @@ const TAKEN_BACK: &[&str] =
     &["run.verifying", "run.undoing", "undo.after-intent", "undo.after-apply", "undo.after-done", "run.ended"];
 const ARCHIVES: &[&str] = &["files.archive-half", "files.archive-complete"];
 const CUTS: &[&str] = &["files.truncated"];
+const RENEWS: &[&str] = &[
+    "certificates.challenged",
+    "certificates.issued",
+    "certificates.before-swap",
+    "certificates.half",
+    "certificates.swapped",
+];
 const THREADS: &[&str] = &["processes.half-set"];
 const THREADS_BACK: &[&str] = &["undo.threads-half"];
 /// Reached by a runner that was started again, and by no other.
@@ -87,6 +95,11 @@ cases! {
         reaches: &[BEGINS, &["run.asked"], EFFECT, HELPS],
         needs: Need::Root("as one user a consent needs a signed note"),
         ..Case::of("memory-leak", 2, resource::leaking_since_its_release)
+    };
+    certificate_expiry: Case {
+        reaches: &[BEGINS, EFFECT, RENEWS, HELPS],
+        needs: Need::Programs(crate::certificates::impossible),
+        ..Case::of("certificate-expiry", 0, certificate::expired)
     };
     disk_full_archive: Case { reaches: &[BEGINS, EFFECT, ARCHIVES, HELPS], ..disk::case("disk-full", 0, disk::full_of_logs) };
     disk_full_cut_deleted: Case { reaches: &[BEGINS, EFFECT, CUTS, HELPS], ..disk::case("disk-full", 1, disk::full_of_a_deleted_log) };

@@ -51,6 +51,10 @@ pub(crate) struct Setup {
     pub(crate) rules: String,
     /// Playbooks by file name.
     pub(crate) playbooks: Vec<(&'static str, String)>,
+    /// More of launcher.toml.
+    pub(crate) launcher: String,
+    /// courier-acme.toml; with it the `acme` courier is started.
+    pub(crate) acme: Option<String>,
     pub(crate) mode: Option<&'static str>,
     /// More arguments of the first runner.
     pub(crate) runner_args: Vec<String>,
@@ -67,7 +71,8 @@ pub(crate) struct Host {
 
 /// As root each zone has a user of its own, as when it is installed.
 const COURIER: &str = "61802";
-const UIDS: &str = "\n[uids]\nagent = 61801\ncourier_net = 61802\nworker = [61803, 61804]\n";
+const COURIER_ACME: &str = "61805";
+const UIDS: &str = "\n[uids]\nagent = 61801\ncourier_net = 61802\ncourier_acme = 61805\nworker = [61803, 61804]\n";
 
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -102,7 +107,7 @@ impl Host {
         write_configuration(&layout, setup);
         sign(&layout, setup);
         let mut host = Self { dir, layout, others: Vec::new(), runner: None };
-        if !setup.services.is_empty() {
+        if !setup.services.is_empty() || !setup.launcher.is_empty() {
             let launcher = host.spawn::<&str>("theriac-launcher", &[]);
             let courier = host.spawn(
                 "theriac-courier",
@@ -111,6 +116,12 @@ impl Host {
             host.others.extend([launcher, courier]);
             host.wait_for_socket(Socket::Launcher);
             host.wait_for_socket(Socket::CourierNet);
+        }
+        if setup.acme.is_some() {
+            let own = ["acme", "--uid", COURIER_ACME, "--gid", COURIER_ACME];
+            let courier = host.spawn("theriac-courier", if is_root() { &own[..] } else { &own[..1] });
+            host.others.push(courier);
+            host.wait_for_socket(Socket::CourierAcme);
         }
         host.start_runner(&setup.runner_args);
         host
@@ -476,7 +487,7 @@ fn write_configuration(layout: &Layout, setup: &Setup) {
     if is_root() {
         runner += UIDS;
     }
-    let mut launcher = String::new();
+    let mut launcher = setup.launcher.clone();
     for service in &setup.services {
         let Service { name, port, args, rules, restart } = service;
         let mut command = vec![binary("fixture-service").display().to_string(), "--port".into(), port.to_string()];
@@ -491,6 +502,9 @@ fn write_configuration(layout: &Layout, setup: &Setup) {
     }
     fs::write(layout.config.join("runner.toml"), runner).unwrap();
     fs::write(layout.config.join("launcher.toml"), launcher).unwrap();
+    if let Some(acme) = &setup.acme {
+        fs::write(layout.config.join("courier-acme.toml"), acme).unwrap();
+    }
     for (name, text) in &setup.playbooks {
         fs::write(layout.config.join("playbooks").join(name), text).unwrap();
     }

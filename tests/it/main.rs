@@ -11,6 +11,7 @@
 
 mod authors;
 mod catalogue;
+mod certificates;
 mod containers;
 mod contract;
 mod crash;

@@ -46,6 +46,7 @@ const FILES: &[(&str, &str)] = &[
     ("packaging/README.md", "usr/share/doc/theriac/packaging.md"),
     ("runtime/authority/src/runner.default.toml", "usr/share/theriac/reference/runner.toml"),
     ("runtime/agent/src/agent.default.toml", "usr/share/theriac/reference/agent.toml"),
+    ("runtime/courier/src/courier-acme.toml", "usr/share/theriac/reference/courier-acme.toml"),
     ("runtime/courier/src/courier-net.toml", "usr/share/theriac/reference/courier-net.toml"),
     ("runtime/courier/src/docker/courier-docker.toml", "usr/share/theriac/reference/courier-docker.toml"),
     ("runtime/launcher/src/launcher.toml", "usr/share/theriac/reference/launcher.toml"),
@@ -185,6 +186,7 @@ mod tests {
         let users = text("packaging/sysusers.d/theriac.conf");
         for (user, unit) in [
             ("theriac-agent", "agent"),
+            ("theriac-courier-acme", "courier-acme"),
             ("theriac-courier-net", "courier-net"),
             ("theriac-courier-docker", "courier-docker"),
         ] {
@@ -215,7 +217,7 @@ mod tests {
     fn the_runner_reaches_no_network_and_the_others_hold_no_right_over_files() {
         let runner = text("packaging/systemd/theriac-runner.service");
         assert!(runner.lines().any(|line| line == "RestrictAddressFamilies=AF_UNIX"));
-        for unit in ["agent", "courier-net", "courier-docker"] {
+        for unit in ["agent", "courier-acme", "courier-net", "courier-docker"] {
             let unit = text(&format!("packaging/systemd/theriac-{unit}.service"));
             let rights = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
             assert!(

@@ -3,6 +3,7 @@
 use theriac_analysis::detect::{Detector, RuleSet};
 use theriac_analysis::diagnose::Context;
 use theriac_model::catalog::TargetSpec;
+use theriac_model::certificate::CertificateReading;
 use theriac_model::container::ContainerState;
 use theriac_model::id::{Label, UnitName};
 use theriac_model::observation::{Metric, SeriesId};
@@ -110,8 +111,14 @@ impl Senses {
         signals
     }
 
+    /// The runner's word on a certificate: judged with the next round of samples.
+    pub(crate) fn told_certificate(&mut self, name: Label, reading: CertificateReading) {
+        self.facts.certificates.insert(name, reading);
+    }
+
     /// The runner is gone: what it told is getting old.
     pub(crate) fn forget_told(&mut self) {
+        self.facts.certificates.clear();
         self.facts.health.clear();
         self.facts.containers.clear();
         if self.systemd {

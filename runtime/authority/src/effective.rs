@@ -15,6 +15,7 @@ use crate::grant::{DirSource, FilesGrant, GrantKind, GrantRef};
 use crate::host::{DirectoryConfig, HostConfig};
 use crate::manifest::{Limits, Manifest, OnAmbiguous};
 
+mod certificate;
 mod container;
 mod dir;
 mod firewall;
@@ -29,6 +30,7 @@ mod suggest;
 pub(crate) mod template;
 mod unit;
 
+pub use certificate::BoundCertificate;
 pub use container::BoundContainer;
 pub use dir::{BoundDir, Spent, Use};
 pub use firewall::BoundSet;
@@ -55,6 +57,8 @@ pub struct Effective {
     pub series: BTreeMap<Label, BoundSeries>,
     /// Probes, by label.
     pub probes: BTreeMap<Label, BoundProbe>,
+    /// Certificates, by label.
+    pub certificates: BTreeMap<Label, BoundCertificate>,
     /// Programs, by label.
     pub programs: BTreeMap<Label, BoundProgram>,
     /// Endpoints, by label.
@@ -93,6 +97,7 @@ pub fn bind_within(
         processes: BTreeMap::new(),
         series: BTreeMap::new(),
         probes: BTreeMap::new(),
+        certificates: BTreeMap::new(),
         programs: BTreeMap::new(),
         http: BTreeMap::new(),
         kernel: BTreeMap::new(),
@@ -136,6 +141,10 @@ impl Effective {
             GrantKind::Probes(_) => {
                 let bound = BoundProbe::bind(grant.label, host, target)?;
                 self.probes.insert(label, bound);
+            }
+            GrantKind::Certificates(asked) => {
+                let bound = BoundCertificate::bind(grant.label, asked, host, target)?;
+                self.certificates.insert(label, bound);
             }
             GrantKind::Programs(asked) => {
                 let bound = BoundProgram::bind(grant.label, asked, host)?;
@@ -188,6 +197,11 @@ impl Effective {
     /// The probe of a label.
     pub fn probe(&self, label: &str) -> Result<&BoundProbe, Denial> {
         self.find(&self.probes, Interface::Probes, label)
+    }
+
+    /// The certificate of a label.
+    pub fn certificate(&self, label: &str) -> Result<&BoundCertificate, Denial> {
+        self.find(&self.certificates, Interface::Certificates, label)
     }
 
     /// The program of a label.

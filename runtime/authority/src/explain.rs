@@ -10,7 +10,7 @@ use theriac_model::id::Digest;
 use theriac_model::target::Target;
 
 use crate::effective::{
-    self, BoundContainer, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, BoundSet, Effective,
+    self, BoundCertificate, BoundContainer, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, BoundSet, Effective,
 };
 use crate::grant::{self, GrantRef, called, sentence};
 use crate::host::HostConfig;
@@ -217,6 +217,7 @@ fn allowed(grant: GrantRef<'_>, effective: &Effective) -> Option<String> {
             .get(grant.label)
             .map(|series| format!("{} of {}", series.series.metric.as_str(), series.series.target)),
         GrantKind::Probes(_) => effective.probes.get(grant.label).map(|probe| words(&probe.checks)),
+        GrantKind::Certificates(_) => effective.certificates.get(grant.label).map(BoundCertificate::words),
         GrantKind::Programs(_) => effective.programs.get(grant.label).map(BoundProgram::words),
         GrantKind::Http(_) => effective.http.get(grant.label).map(BoundEndpoint::words),
         GrantKind::Kernel(_) => effective.kernel.get(grant.label).map(BoundKnob::words),

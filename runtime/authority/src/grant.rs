@@ -81,6 +81,7 @@ macro_rules! verbs {
 }
 
 // After the macro, which they use.
+mod certificate;
 mod container;
 mod firewall;
 mod http;
@@ -88,6 +89,7 @@ mod kernel;
 mod program;
 mod release;
 
+pub use certificate::{CertificateSource, CertificatesGrant, CertificatesVerb};
 pub use container::{ContainerSource, ContainersGrant, ContainersVerb};
 pub use firewall::{AddBounds, FirewallGrant, FirewallVerb};
 pub use http::{HttpGrant, InverseRequest};
@@ -203,6 +205,8 @@ pub struct Grants {
     pub series: BTreeMap<Label, SeriesGrant>,
     /// `[grants.probes.L]`.
     pub probes: BTreeMap<Label, ProbesGrant>,
+    /// `[grants.certificates.L]`.
+    pub certificates: BTreeMap<Label, CertificatesGrant>,
     /// `[grants.programs.L]`.
     pub programs: BTreeMap<Label, ProgramsGrant>,
     /// `[grants.http.L]`.
@@ -239,6 +243,8 @@ pub enum GrantKind<'a> {
     Series(&'a SeriesGrant),
     /// Of `observe.probe`.
     Probes(&'a ProbesGrant),
+    /// Of `certificates`.
+    Certificates(&'a CertificatesGrant),
     /// Of `programs`.
     Programs(&'a ProgramsGrant),
     /// Of `http`.
@@ -262,6 +268,7 @@ impl GrantKind<'_> {
             Self::Processes(_) => Interface::Processes,
             Self::Series(_) => Interface::Series,
             Self::Probes(_) => Interface::Probes,
+            Self::Certificates(_) => Interface::Certificates,
             Self::Programs(_) => Interface::Programs,
             Self::Http(_) => Interface::Http,
             Self::Kernel(_) => Interface::Kernel,
@@ -277,6 +284,7 @@ impl GrantKind<'_> {
             Self::Files(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Units(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Processes(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
+            Self::Certificates(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Kernel(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Releases(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Containers(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
@@ -293,6 +301,7 @@ impl GrantKind<'_> {
             Self::Files(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Units(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Processes(grant) => grant.verbs.iter().any(|verb| verb.changes()),
+            Self::Certificates(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Kernel(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Releases(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Containers(grant) => grant.verbs.iter().any(|verb| verb.changes()),
@@ -311,6 +320,7 @@ impl GrantKind<'_> {
             Self::Processes(grant) => &grant.why,
             Self::Series(grant) => &grant.why,
             Self::Probes(grant) => &grant.why,
+            Self::Certificates(grant) => &grant.why,
             Self::Programs(grant) => &grant.why,
             Self::Http(grant) => &grant.why,
             Self::Kernel(grant) => &grant.why,
@@ -335,6 +345,7 @@ impl Grants {
             .chain(each(&self.processes, GrantKind::Processes))
             .chain(each(&self.series, GrantKind::Series))
             .chain(each(&self.probes, GrantKind::Probes))
+            .chain(each(&self.certificates, GrantKind::Certificates))
             .chain(each(&self.programs, GrantKind::Programs))
             .chain(each(&self.http, GrantKind::Http))
             .chain(each(&self.kernel, GrantKind::Kernel))

@@ -16,8 +16,9 @@ use theriac_model::units::Permille;
 
 use crate::document::{self, Field, Mistake};
 use crate::effective::Globs;
-use crate::grant::{FilesVerb, ProcessesVerb, UnitsVerb, WordError, never};
+use crate::grant::{CertificatesVerb, FilesVerb, ProcessesVerb, UnitsVerb, WordError, never};
 
+mod certificate;
 mod container;
 mod firewall;
 mod http;
@@ -26,6 +27,7 @@ mod program;
 mod release;
 mod targets;
 mod window;
+pub use certificate::CertificateConfig;
 pub use container::ContainerConfig;
 pub use firewall::FirewallConfig;
 pub use http::EndpointConfig;
@@ -61,6 +63,8 @@ pub struct HostConfig {
     pub directories: Vec<DirectoryConfig>,
     /// `[[group]]`.
     pub groups: Vec<GroupConfig>,
+    /// `[[certificate]]`.
+    pub certificates: Vec<CertificateConfig>,
     /// `[[program]]`.
     pub programs: Vec<ProgramConfig>,
     /// `[[endpoint]]`.
@@ -169,12 +173,16 @@ pub struct Uids {
     pub courier_net: u32,
     /// Of the `docker` courier.
     pub courier_docker: u32,
+    /// Of the `acme` courier.
+    pub courier_acme: u32,
     /// Of the workers, one for each run at the same time.
     pub worker: Vec<u32>,
 }
 
 /// When `[uids]` does not say: files from before there was a `docker` courier don't.
 const BUILT_IN_COURIER_DOCKER: u32 = 61_108;
+/// The same of the `acme` courier.
+const BUILT_IN_COURIER_ACME: u32 = 61_109;
 
 impl Uids {
     /// For `theriac up` as root without `[uids]`: numbers that systemd and the distributions leave to nobody (60706 to 61183).
@@ -183,13 +191,15 @@ impl Uids {
             agent: 61_101,
             courier_net: 61_102,
             courier_docker: BUILT_IN_COURIER_DOCKER,
+            courier_acme: BUILT_IN_COURIER_ACME,
             worker: vec![61_103, 61_104, 61_105, 61_106],
         }
     }
 
     /// Every one of them.
     pub fn all(&self) -> impl Iterator<Item = u32> {
-        [self.agent, self.courier_net, self.courier_docker].into_iter().chain(self.worker.iter().copied())
+        let couriers = [self.courier_net, self.courier_docker, self.courier_acme];
+        [self.agent].into_iter().chain(couriers).chain(self.worker.iter().copied())
     }
 }
 
@@ -204,6 +214,7 @@ const TOP_KEYS: &[&str] = &[
     "mount",
     "directory",
     "group",
+    "certificate",
     "program",
     "endpoint",
     "knob",
@@ -237,6 +248,7 @@ impl Default for HostConfig {
             mounts: BTreeMap::new(),
             directories: Vec::new(),
             groups: Vec::new(),
+            certificates: Vec::new(),
             programs: Vec::new(),
             endpoints: Vec::new(),
             knobs: Vec::new(),
@@ -274,6 +286,7 @@ impl HostConfig {
         targets::mounts(top.optional("mount"), &mut config.mounts)?;
         targets::directories(top.optional("directory"), &mut config)?;
         config.groups = each(top.optional("group"), targets::group)?;
+        config.certificates = certificate::list(top.optional("certificate"))?;
         config.programs = each(top.optional("program"), program::parse)?;
         config.endpoints = each(top.optional("endpoint"), http::parse)?;
         config.knobs = each(top.optional("knob"), kernel::parse)?;
@@ -315,6 +328,13 @@ impl HostConfig {
             thresholds: mount.thresholds,
             backend: None,
         });
+        let certificates = self.certificates.iter().map(|certificate| TargetSpec {
+            target: Target::Certificate(certificate.name.clone()),
+            traffic_share: certificate.unit.as_ref().and_then(|unit| self.units.get(unit)?.traffic_share),
+            health: Vec::new(),
+            thresholds: certificate.thresholds,
+            backend: None,
+        });
         let machine = TargetSpec {
             target: Target::Host,
             traffic_share: None,
@@ -329,7 +349,7 @@ impl HostConfig {
             thresholds: container.thresholds,
             backend: None,
         });
-        units.chain(mounts).chain(containers).chain([machine]).collect()
+        units.chain(mounts).chain(certificates).chain(containers).chain([machine]).collect()
     }
 
     /// The configuration of one target; `None` where it is not listed.
@@ -359,9 +379,21 @@ impl HostConfig {
         self.units.values().any(|unit| unit.backend == backend)
     }
 
-    /// A health check or an endpoint is listed, so the `net` courier is needed.
+    /// A health check, an endpoint or an address that serves a certificate is listed, so the `net` courier is needed.
     pub fn needs_courier_net(&self) -> bool {
-        !self.endpoints.is_empty() || self.units.values().any(|unit| !unit.health.is_empty())
+        !self.endpoints.is_empty()
+            || self.units.values().any(|unit| !unit.health.is_empty())
+            || self.certificates.iter().any(|certificate| certificate.address.is_some())
+    }
+
+    /// The listed certificate of that name.
+    pub fn certificate(&self, name: &Label) -> Option<&CertificateConfig> {
+        self.certificates.iter().find(|certificate| certificate.name == *name)
+    }
+
+    /// A certificate may be renewed, so the `acme` courier is needed.
+    pub fn needs_courier_acme(&self) -> bool {
+        self.certificates.iter().any(|certificate| certificate.verbs.contains(&CertificatesVerb::Renew))
     }
 
     /// A container or a release that is an image is listed, so the `docker` courier is needed.
@@ -432,13 +464,14 @@ fn limits(field: Field, limits: &mut RunLimits) -> Result<(), Mistake> {
 
 fn uids(field: Field) -> Result<Uids, Mistake> {
     let whole = field.clone();
-    let mut table = field.table(&["agent", "courier_net", "courier_docker", "worker"])?;
+    let mut table = field.table(&["agent", "courier_net", "courier_docker", "courier_acme", "worker"])?;
     // 65534 is `nobody`, which NFS and half the machine share: no wall there.
     let uid = |field: &Field| field.integer(1_u32, 65_533);
     let uids = Uids {
         agent: uid(&table.required("agent", "a uid")?)?,
         courier_net: uid(&table.required("courier_net", "a uid")?)?,
         courier_docker: table.optional("courier_docker").map_or(Ok(BUILT_IN_COURIER_DOCKER), |field| uid(&field))?,
+        courier_acme: table.optional("courier_acme").map_or(Ok(BUILT_IN_COURIER_ACME), |field| uid(&field))?,
         worker: table.required("worker", "a list of uids")?.list()?.iter().map(uid).collect::<Result<_, _>>()?,
     };
     if uids.worker.is_empty() {

@@ -36,6 +36,10 @@ pub enum Class {
     ProcessesObserve,
     /// Processes: anything else.
     ProcessesChange,
+    /// Certificates: what they say.
+    CertificatesObserve,
+    /// Certificates: renewing them.
+    CertificatesChange,
     /// Programs that change nothing.
     ProgramsLook,
     /// Programs that change something.
@@ -64,7 +68,7 @@ pub enum Class {
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Observe,
         Self::FilesRead,
         Self::FilesChange,
@@ -72,6 +76,8 @@ impl Class {
         Self::UnitsChange,
         Self::ProcessesObserve,
         Self::ProcessesChange,
+        Self::CertificatesObserve,
+        Self::CertificatesChange,
         Self::ProgramsLook,
         Self::ProgramsChange,
         Self::HttpRead,
@@ -96,6 +102,8 @@ impl Class {
             Self::UnitsChange => "units-change",
             Self::ProcessesObserve => "processes-observe",
             Self::ProcessesChange => "processes-change",
+            Self::CertificatesObserve => "certificates-observe",
+            Self::CertificatesChange => "certificates-change",
             Self::ProgramsLook => "programs-look",
             Self::ProgramsChange => "programs-change",
             Self::HttpRead => "http-read",
@@ -127,6 +135,11 @@ impl Class {
             GrantKind::Processes(grant) => {
                 (Self::ProcessesObserve, Self::ProcessesChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
             }
+            GrantKind::Certificates(grant) => (
+                Self::CertificatesObserve,
+                Self::CertificatesChange,
+                grant.verbs.iter().map(|verb| verb.changes()).collect(),
+            ),
             GrantKind::Programs(grant) => (Self::ProgramsLook, Self::ProgramsChange, vec![grant.changes]),
             GrantKind::Http(grant) => {
                 (Self::HttpRead, Self::HttpChange, grant.methods.iter().map(|method| method.changes()).collect())

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 use theriac_authority::host::HostConfig;
 use theriac_model::unit::Backend;
+use theriac_probe::certificate::Certificate;
 use theriac_probe::features;
 use theriac_protocol::layout::Socket;
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
@@ -80,6 +81,7 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
     findings.extend(programs());
     findings.push(configuration(context));
     findings.extend(jails(context));
+    findings.extend(certificates(context));
     findings.extend(engine(context));
     findings.extend(state(context));
     findings.extend(processes(context));
@@ -155,6 +157,27 @@ fn jails(context: &Context) -> Vec<Finding> {
             .advise("it is refused until only root can have written it")
     });
     std::iter::once(jail).chain(refused).collect()
+}
+
+/// Whether listed certificates can be read here, and renewed where they may be.
+fn certificates(context: &Context) -> Vec<Finding> {
+    const WHAT: &str = "certificates";
+    let Ok(host) = Rules::read_host(&context.layout) else { return Vec::new() };
+    let unread = host.certificates.iter().filter_map(|listed| {
+        let (path, certificate) = (&listed.place.certificate, &listed.name);
+        let why = match fs::read_to_string(path.as_path()) {
+            Ok(text) => Certificate::chain(&text).err().map(|error| chain(&error)),
+            Err(error) => Some(error.to_string()),
+        };
+        let found = format!("`{certificate}`: `{path}`: {}", outside(&why?));
+        Some(Finding::new(WHAT, Grade::Note, found).advise("it is neither watched nor renewed until that is put right"))
+    });
+    let asks = context.layout.config.join("courier-acme.toml");
+    let unasked = (host.needs_courier_acme() && !asks.is_file()).then(|| {
+        Finding::new(WHAT, Grade::Note, format!("there is no `{}`", asks.display()))
+            .advise("no authority is known: certificates that may be renewed are not")
+    });
+    unread.chain(unasked).collect()
 }
 
 /// Whether the courier of the listed containers is there, and what it means that it is.
@@ -307,6 +330,20 @@ mod tests {
         let findings = jails(&context);
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings[1].found.contains("/nonexistent/tool"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_listed_certificate_that_is_not_there_is_named_and_so_is_a_missing_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        fs::create_dir(&context.layout.config).unwrap();
+        assert!(certificates(&context).is_empty());
+        let text = "[[certificate]]\nname = \"web\"\ncertificate = \"/nonexistent/c.pem\"\nkey = \"/nonexistent/k.pem\"\nnames = [\"a.test\"]\nverbs = [\"renew\"]\nwebroot = \"/srv/www\"\n";
+        fs::write(context.layout.config.join("runner.toml"), text).unwrap();
+        let findings = certificates(&context);
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(findings[0].found.contains("/nonexistent/c.pem"), "{findings:?}");
+        assert!(findings[1].found.contains("courier-acme.toml"), "{findings:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `theriac init`: looks at the machine, writes a commented configuration that only observes, makes a local key, and approves
 //! the shipped remedies after showing their rights. Nothing that is there already is overwritten.
 
+mod certificates;
 mod machine;
 mod remedies;
 mod write;

@@ -59,6 +59,7 @@ fn guard(guard: &Guard) -> String {
         Guard::AppendedOnly => "every writer appends".to_owned(),
         Guard::OneLink => "it has one name only".to_owned(),
         Guard::SameInvocation => "it was not started anew since".to_owned(),
+        Guard::NotAskedFor { seconds } => format!("nobody has asked for it within {seconds} s"),
         Guard::SameContainer => "it is the same container, and was not started anew since".to_owned(),
         Guard::TrustedProgram => "the program is root's, in every part of its path".to_owned(),
         Guard::SameValue => "its value is still the one before".to_owned(),

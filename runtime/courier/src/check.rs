@@ -125,7 +125,7 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path:
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "an open enum of somebody else's: the rest has one sentence")]
-fn io_words(error: &io::Error) -> &'static str {
+pub(crate) fn io_words(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "connection reset",

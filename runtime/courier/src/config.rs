@@ -90,11 +90,7 @@ impl CourierConfig {
 
     /// Parses the text and reads the certificates.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let raw: RawConfig = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-            ConfigError::Toml { line, message: error.message().replace('\n', "; ") }
-        })?;
+        let raw: RawConfig = toml::from_str(text).map_err(|error| toml_error(text, &error))?;
         if !(1..=MAX_CHECKS).contains(&raw.max_checks) {
             return Err(ConfigError::MaxChecks);
         }
@@ -109,7 +105,13 @@ impl CourierConfig {
     }
 }
 
-fn tls(ca_files: &[PathBuf], public: bool) -> Result<ClientConfig, ConfigError> {
+pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+    ConfigError::Toml { line, message: error.message().replace('\n', "; ") }
+}
+
+pub(crate) fn tls(ca_files: &[PathBuf], public: bool) -> Result<ClientConfig, ConfigError> {
     let mut roots = RootCertStore::empty();
     if public {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

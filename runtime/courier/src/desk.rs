@@ -62,6 +62,8 @@ pub(crate) trait Errands: 'static {
     type Request: DeserializeOwned + 'static;
     /// What it answers.
     type Answer: Serialize + 'static;
+    /// What a connection remembers from one request to the next; gone when it closes and its last errand is done.
+    type Visit: Default + 'static;
     /// Where it is asked.
     const SOCKET: Socket;
     /// The longest request, in bytes.
@@ -72,11 +74,11 @@ pub(crate) trait Errands: 'static {
     /// The greeting that brings an epoch in.
     fn is_hello(request: &Self::Request) -> bool;
     /// The answer to it.
-    fn hello(version: String) -> Self::Answer;
+    fn hello(&self, version: String) -> Self::Answer;
     /// No, in one sentence.
     fn refused(reason: String) -> Self::Answer;
     /// Anything but a greeting.
-    fn run(&self, request: Self::Request) -> impl Future<Output = Self::Answer>;
+    fn run(&self, visit: &Self::Visit, request: Self::Request) -> impl Future<Output = Self::Answer>;
 }
 
 /// Everything the connections share.
@@ -148,6 +150,7 @@ async fn converse<E: Errands>(stream: UnixStream, desk: &Rc<Desk<E>>) -> Result<
     }
     let (mut reader, writer) = UnixStream::from_std(stream).map_err(FrameError::Io)?.into_split();
     let writer = Rc::new(Mutex::new(writer));
+    let visit = Rc::new(E::Visit::default());
     let mut lead = None;
     while let Some(Frame { epoch, id, message }) = read::<E::Request>(&mut reader, E::MAX_REQUEST).await? {
         if let Err(refusal) = desk.pass(&mut lead, epoch, &message) {
@@ -156,13 +159,13 @@ async fn converse<E: Errands>(stream: UnixStream, desk: &Rc<Desk<E>>) -> Result<
             continue;
         }
         if E::is_hello(&message) {
-            send(&writer, epoch, id, E::hello(env!("CARGO_PKG_VERSION").to_owned())).await?;
+            send(&writer, epoch, id, desk.errands.hello(env!("CARGO_PKG_VERSION").to_owned())).await?;
             continue;
         }
-        let (desk, writer) = (Rc::clone(desk), Rc::clone(&writer));
+        let (desk, visit, writer) = (Rc::clone(desk), Rc::clone(&visit), Rc::clone(&writer));
         // Answers may overtake each other: a slow errand holds up no other.
         tokio::task::spawn_local(async move {
-            let answer = desk.errands.run(message).await;
+            let answer = desk.errands.run(&visit, message).await;
             if let Err(error) = send(&writer, epoch, id, answer).await {
                 tracing::debug!(%error, "nobody waits for the answer any more");
             }

@@ -1,8 +1,8 @@
-//! `theriac-courier net` and `theriac-courier docker`: arguments, then [`theriac_courier::run`] or
-//! [`theriac_courier::docker::run`].
+//! `theriac-courier net` and its like: arguments, then the courier of that kind.
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use theriac_courier::acme::config::AcmeConfig;
 use theriac_courier::config::CourierConfig;
 use theriac_courier::docker::config::DockerConfig;
 use theriac_start::{Place, User};
@@ -17,6 +17,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Kind {
+    /// Certificates from an ACME authority.
+    Acme(Arguments),
     /// Health checks over TCP and HTTP.
     Net(Arguments),
     /// Containers of the machine's engine, over its Unix socket.
@@ -33,6 +35,12 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().kind {
+        Kind::Acme(Arguments { place, user }) => {
+            let layout = place.begin().context("asking to end with the parent")?;
+            let path = layout.config.join("courier-acme.toml");
+            let config = AcmeConfig::load(&path).with_context(|| format!("the configuration `{}`", path.display()))?;
+            theriac_courier::acme::run(config, &layout, user.identity())?;
+        }
         Kind::Net(Arguments { place, user }) => {
             let layout = place.begin().context("asking to end with the parent")?;
             let path = layout.config.join("courier-net.toml");

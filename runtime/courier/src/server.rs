@@ -3,7 +3,7 @@
 use theriac_model::health::HealthCheck;
 use theriac_model::http::HttpRequest;
 use theriac_model::time::Span;
-use theriac_protocol::courier::{CourierAnswer, CourierRequest};
+use theriac_protocol::courier::{CourierAnswer, CourierRequest, Look};
 use theriac_protocol::layout::{Layout, Socket};
 use theriac_protocol::process::Identity;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::check::{self, MAX_TIMEOUT};
 use crate::config::CourierConfig;
 use crate::desk::{self, Errands, StartError};
+use crate::look;
 use crate::names::Names;
 use crate::request;
 use crate::seal::Reaches;
@@ -30,6 +31,7 @@ pub fn run(config: CourierConfig, layout: &Layout, identity: Option<Identity>) -
 impl Errands for Net {
     type Request = CourierRequest;
     type Answer = CourierAnswer;
+    type Visit = ();
     const SOCKET: Socket = Socket::CourierNet;
     /// The longest request holds a body of 256 KiB in base64.
     const MAX_REQUEST: u32 = 512 << 10;
@@ -39,7 +41,7 @@ impl Errands for Net {
         matches!(request, CourierRequest::Hello { .. })
     }
 
-    fn hello(version: String) -> CourierAnswer {
+    fn hello(&self, version: String) -> CourierAnswer {
         CourierAnswer::Hello { version }
     }
 
@@ -47,11 +49,12 @@ impl Errands for Net {
         CourierAnswer::Refused(reason)
     }
 
-    async fn run(&self, request: CourierRequest) -> CourierAnswer {
+    async fn run(&self, (): &(), request: CourierRequest) -> CourierAnswer {
         match request {
-            CourierRequest::Hello { version } => Self::hello(version),
+            CourierRequest::Hello { version } => self.hello(version),
             CourierRequest::Check(check) => self.check(&check).await,
             CourierRequest::Send(request) => self.send(&request).await,
+            CourierRequest::Look(look) => self.look(&look).await,
         }
     }
 }
@@ -68,6 +71,13 @@ impl Net {
         match self.slot(request.timeout) {
             Ok(_slot) => request::send(request, &self.config, &self.names).await,
             Err(reason) => CourierAnswer::NotSent(reason),
+        }
+    }
+
+    async fn look(&self, look: &Look) -> CourierAnswer {
+        match self.slot(look.timeout) {
+            Ok(_slot) => look::look(look).await,
+            Err(reason) => CourierAnswer::Refused(reason),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::{CertificateCall, CertificateInfo};
 use crate::container::{ContainerCall, ContainerInfo};
 use crate::denial::Denial;
 use crate::fault::Severity;
@@ -36,6 +37,8 @@ pub enum Interface {
     Series,
     /// `observe`: a probe.
     Probes,
+    /// `certificates`: a certificate.
+    Certificates,
     /// `programs`: a program.
     Programs,
     /// `http`: an endpoint.
@@ -59,6 +62,7 @@ impl Interface {
             Self::Processes => "processes",
             Self::Series => "series",
             Self::Probes => "probes",
+            Self::Certificates => "certificates",
             Self::Programs => "programs",
             Self::Http => "http",
             Self::Kernel => "kernel",
@@ -75,6 +79,7 @@ impl Interface {
             Self::Files
             | Self::Units
             | Self::Processes
+            | Self::Certificates
             | Self::Programs
             | Self::Http
             | Self::Kernel
@@ -85,12 +90,13 @@ impl Interface {
     }
 
     /// Every interface.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Files,
         Self::Units,
         Self::Processes,
         Self::Series,
         Self::Probes,
+        Self::Certificates,
         Self::Programs,
         Self::Http,
         Self::Kernel,
@@ -126,6 +132,8 @@ pub enum Call {
     Series { handle: Handle, verb: SeriesCall },
     /// A verb of `observe.probe`.
     Probe { handle: Handle, verb: ProbeCall },
+    /// A verb of `certificates.certificate`.
+    Certificate { handle: Handle, verb: CertificateCall },
     /// A verb of `programs.program`.
     Program { handle: Handle, verb: ProgramCall },
     /// A verb of `http.endpoint`.
@@ -306,6 +314,8 @@ pub enum Reply {
     Readings(Vec<Reading>),
     /// What a probe said.
     Probe(ProbeInfo),
+    /// A certificate.
+    Certificate(CertificateInfo),
     /// What came of a program.
     Program(ProgramOutput),
     /// What an endpoint answered.

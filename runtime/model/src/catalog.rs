@@ -82,6 +82,8 @@ pub struct Thresholds {
     pub cpu_for: Span,
     /// `memory-leak` above this much anonymous memory of a unit; `None`: not watched.
     pub memory: Option<Bytes>,
+    /// `certificate-expiry` when a certificate expires sooner than this.
+    pub expires_within: Span,
     /// Failed health checks in a row that make `service-unhealthy`.
     pub health_failures: u32,
     /// `container-unhealthy` at that many starts by the engine itself …
@@ -99,6 +101,7 @@ impl Default for Thresholds {
             cpu_share: Permille::clamped(850),
             cpu_for: Span::from_secs(15),
             memory: None,
+            expires_within: Span::from_secs(14 * 86_400),
             health_failures: 3,
             loop_restarts: 3,
             loop_within: Span::from_secs(300),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::{CertificateEffect, CertificateUndo};
 use crate::container::{ContainerEffect, ContainerId, ContainerRef, ContainerSelector, RunState};
 use crate::firewall::{ElementState, FirewallEffect, Network, SetId};
 use crate::http::{HttpEffect, HttpRequest};
@@ -27,6 +28,8 @@ pub enum Effect {
     Group { label: Label, group: GroupId, verb: GroupVerb },
     /// A signal to one process of a group.
     Process { label: Label, group: GroupId, process: ProcessId, signal: Signal },
+    /// A renewal of one certificate.
+    Certificate(CertificateEffect),
     /// A program that changes something.
     Program(ProgramEffect),
     /// A request that changes something.
@@ -169,6 +172,7 @@ impl Effect {
                 GroupVerb::Renice { .. } => "renice",
             },
             Self::Process { .. } => "signal",
+            Self::Certificate(effect) => effect.verb(),
             Self::Program(effect) => effect.verb(),
             Self::Http(effect) => effect.verb(),
             Self::Knob(effect) => effect.verb(),
@@ -184,6 +188,7 @@ impl Effect {
             Self::File { .. } => "files",
             Self::Unit { .. } => "units",
             Self::Group { .. } | Self::Process { .. } => "processes",
+            Self::Certificate(_) => "certificates",
             Self::Program(_) => "programs",
             Self::Http(_) => "http",
             Self::Knob(_) => "kernel",
@@ -200,6 +205,7 @@ impl Effect {
             | Self::Unit { label, .. }
             | Self::Group { label, .. }
             | Self::Process { label, .. } => label,
+            Self::Certificate(effect) => &effect.label,
             Self::Program(effect) => &effect.label,
             Self::Http(effect) => &effect.label,
             Self::Knob(effect) => &effect.label,
@@ -216,6 +222,8 @@ impl Effect {
             Self::Unit { verb, .. } => !matches!(verb, UnitVerb::Restart | UnitVerb::Kill { .. }),
             // The second one is refused: the address is there.
             Self::Group { .. } | Self::Knob(_) | Self::Firewall(_) => true,
+            // Each asks the authority for another certificate, and it counts them.
+            Self::Certificate(_) => false,
             // Asked for twice, it goes back by two releases.
             Self::Process { .. } | Self::Release(_) => false,
             Self::Program(effect) => effect.idempotent,
@@ -233,6 +241,7 @@ impl Effect {
             (Self::Unit { .. }, Self::Unit { .. })
             | (Self::Group { .. }, Self::Group { .. })
             | (Self::Process { .. }, Self::Process { .. }) => self == planned,
+            (Self::Certificate(now), Self::Certificate(planned)) => now.is_within(planned),
             (Self::Program(now), Self::Program(planned)) => now.is_within(planned),
             (Self::Http(now), Self::Http(planned)) => now.is_within(planned),
             (Self::Knob(now), Self::Knob(planned)) => now.is_within(planned),
@@ -244,6 +253,7 @@ impl Effect {
                 | Self::Unit { .. }
                 | Self::Group { .. }
                 | Self::Process { .. }
+                | Self::Certificate(_)
                 | Self::Program(_)
                 | Self::Http(_)
                 | Self::Knob(_)
@@ -328,6 +338,7 @@ impl fmt::Display for Effect {
             Self::Process { group, process, signal, .. } => {
                 write!(f, "signal {} to process {} of {group}", signal.as_str(), process.pid)
             }
+            Self::Certificate(effect) => effect.fmt(f),
             Self::Program(effect) => effect.fmt(f),
             Self::Http(effect) => effect.fmt(f),
             Self::Knob(effect) => effect.fmt(f),
@@ -374,6 +385,8 @@ pub enum Undo {
     SetAffinity { group: GroupId, masks: Vec<(ProcessId, String)> },
     /// Gives each process its nice value back; needs privilege where the value was raised.
     Renice { group: GroupId, values: Vec<(ProcessId, i32)> },
+    /// Puts a certificate and its key back.
+    RestoreCertificate(Box<CertificateUndo>),
     /// Runs the program that the grant names as the inverse.
     RunProgram { inverse: ProgramSpec },
     /// Sends the request that the grant names as the inverse.
@@ -443,6 +456,8 @@ pub enum Observed {
     Running(ProcessId),
     /// A process is gone.
     Gone(ProcessId),
+    /// That certificate is in its file; `not_after` in seconds since 1970.
+    Certificate { fingerprint: Digest, not_after: u64 },
     /// A program has not run yet, or ended so.
     Program(Option<ProgramEnding>),
     /// A request has not been sent yet, or was answered with that status.
@@ -474,6 +489,9 @@ impl fmt::Display for Observed {
             }
             Self::Running(process) => write!(f, "process {} runs", process.pid),
             Self::Gone(process) => write!(f, "process {} is gone", process.pid),
+            Self::Certificate { fingerprint, not_after } => {
+                write!(f, "certificate {} until {}", fingerprint.short(), crate::certificate::date(*not_after))
+            }
             Self::Program(None) => f.write_str("not run"),
             Self::Program(Some(ending)) => ending.fmt(f),
             Self::Http(None) => f.write_str("not sent"),

@@ -6,6 +6,7 @@
 
 pub mod call;
 pub mod catalog;
+pub mod certificate;
 pub mod container;
 pub mod denial;
 pub mod diagnosis;

@@ -55,6 +55,8 @@ metrics! {
     UnitWillRestart = "unit_will_restart", "bool";
     /// 1 when the unit's health check passed, 0 when it failed.
     UnitHealthy = "unit_healthy", "bool";
+    /// Until a certificate expires, by its file or by what is served, whichever is sooner; negative afterwards.
+    CertificateLeft = "certificate_left", "seconds";
     /// 1 while a container's first process is there, 0 otherwise.
     ContainerUp = "container_up", "bool";
     /// 1 while a container is down, nobody stopped it, and its engine does not start it again.

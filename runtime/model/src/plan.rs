@@ -69,6 +69,8 @@ pub enum Guard {
     NotStoppedOnPurpose,
     /// The manager is not about to do it by itself.
     NotRestartingItself,
+    /// Nobody has asked for this certificate within that time.
+    NotAskedFor { seconds: u64 },
     /// The program's file is root's in every part of its path.
     TrustedProgram,
     /// The container is still the one that was planned for, in the same life.

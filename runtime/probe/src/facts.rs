@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use theriac_model::certificate::CertificateReading;
 use theriac_model::container::{ContainerHealth, ContainerState, RunState};
 use theriac_model::health::HealthAnswer;
 use theriac_model::id::{Label, UnitName};
@@ -16,6 +17,8 @@ use theriac_model::unit::{ActiveState, UnitState};
 pub struct Facts {
     /// By the name the configuration uses (which may be an alias of the state's own name).
     pub units: BTreeMap<UnitName, UnitState>,
+    /// By the operator's name; absent where none has been read yet.
+    pub certificates: BTreeMap<Label, CertificateReading>,
     /// By target; absent where no check is configured or none has answered yet.
     pub health: BTreeMap<Target, HealthStreak>,
     /// By the label that the configuration gives them.

@@ -6,6 +6,7 @@
 //! runner must be able to measure without trusting anybody.
 
 pub mod activity;
+pub mod certificate;
 pub mod cgroup;
 pub mod facts;
 pub mod features;

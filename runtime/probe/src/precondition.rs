@@ -6,6 +6,7 @@
 
 use theriac_model::call::Number;
 use theriac_model::catalog::Thresholds;
+use theriac_model::certificate::{CertificateReading, ServedReading, seconds_left};
 use theriac_model::fault::FaultKind;
 use theriac_model::observation::{Metric, SeriesId};
 use theriac_model::target::{MountPath, Target};
@@ -60,6 +61,9 @@ pub fn precondition(
         (FaultKind::StartLimitHit, Target::Unit(name)) => start_limit(facts.units.get(name)),
         (FaultKind::ServiceUnhealthy, Target::Unit(name)) => {
             unhealthy(at, thresholds, facts.units.get(name), facts.health.get(target))
+        }
+        (FaultKind::CertificateExpiry, Target::Certificate(name)) => {
+            certificate(at, thresholds, facts.certificates.get(name))
         }
         (FaultKind::ContainerUnhealthy, Target::Container(label)) => {
             container::unhealthy(at, thresholds, facts.containers.get(label))
@@ -327,6 +331,46 @@ fn unhealthy(
     );
     let numbers = vec![number("health_failures", f64::from(health.failures), "count")];
     measurement(present, unit_badness(state, Some(health)), summary, numbers)
+}
+
+/// The file's and the served one: a new file that nobody has loaded heals nothing.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a remedy's numbers are floats; 53 bits hold every second of a certificate"
+)]
+fn certificate(at: At<'_>, thresholds: &Thresholds, reading: Option<&CertificateReading>) -> Measurement {
+    let Some(reading) = reading.filter(|reading| at.now.0.abs_diff(reading.at.0) <= STALE_MS) else {
+        return unknown("it has not been read");
+    };
+    let limit = i64::try_from(thresholds.expires_within.duration().as_secs()).unwrap_or(i64::MAX);
+    let file = reading.file_until.map(|until| seconds_left(until, at.now));
+    let (served, differs) = match reading.served {
+        ServedReading::NotAsked | ServedReading::NotSeen => (None, false),
+        ServedReading::Until { not_after, of_file } => (Some(seconds_left(not_after, at.now)), !of_file),
+    };
+    let known = reading.file_until.is_some() && reading.served != ServedReading::NotSeen;
+    let left = file.into_iter().chain(served).min();
+    let present = match left {
+        Some(left) if left < limit => Some(true),
+        Some(_) if known => Some(false),
+        Some(_) | None => None,
+    };
+    let word = |left: Option<i64>| match left {
+        Some(left) if left < 0 => format!("expired {} h ago", left.unsigned_abs() / 3_600),
+        Some(left) => format!("expires in {} h", left / 3_600),
+        None => "can't be read".to_owned(),
+    };
+    let shown = match reading.served {
+        ServedReading::NotAsked => String::new(),
+        ServedReading::NotSeen => "; what is served can't be seen".to_owned(),
+        ServedReading::Until { of_file: true, .. } => "; it is the one that is served".to_owned(),
+        ServedReading::Until { of_file: false, .. } => format!("; another one is served, which {}", word(served)),
+    };
+    let summary = format!("the file's {}{shown}; threshold {}", word(file), thresholds.expires_within);
+    let mut numbers = vec![number("served_differs", f64::from(u8::from(differs)), "bool")];
+    numbers.extend(file.map(|left| number("file_left", left as f64, "seconds")));
+    numbers.extend(served.map(|left| number("served_left", left as f64, "seconds")));
+    measurement(present, left.map_or(0.0, |left| -(left as f64)), summary, numbers)
 }
 
 #[cfg(test)]

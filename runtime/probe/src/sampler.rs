@@ -132,6 +132,7 @@ impl Sampler {
     }
 
     /// Reads everything once.
+    #[expect(clippy::cast_precision_loss, reason = "a sample is a float; 53 bits hold every second of a certificate")]
     pub fn sample(&mut self, now: Timestamp, facts: &Facts) -> Vec<Sample> {
         let Self { specs, proc, groups, host, oom, units, series } = self;
         let mut tick = Tick { now, samples: Vec::with_capacity(series.len()), series };
@@ -156,11 +157,16 @@ impl Sampler {
                     let unit = Unit { name, state, target: &spec.target };
                     sample_unit(unit, counters, (groups, spared), (facts, machine), &mut tick);
                 }
+                Target::Certificate(name) => {
+                    let reading = facts.certificates.get(name);
+                    let left = reading.and_then(|reading| reading.left_s(now)).map(|seconds| seconds as f64);
+                    tick.add(&spec.target, Metric::CertificateLeft, left);
+                }
                 Target::Container(label) => {
                     let Some(state) = facts.containers.get(label) else { continue };
                     sample_container(label, state, spec, &mut tick);
                 }
-                Target::Certificate(_) | Target::Pool(_) | Target::Host => {}
+                Target::Pool(_) | Target::Host => {}
             }
         }
         tick.samples

@@ -28,6 +28,8 @@ pub enum Socket {
     Agent,
     /// The runner asks the `net` courier.
     CourierNet,
+    /// The runner asks the `acme` courier.
+    CourierAcme,
     /// The runner asks the `docker` courier.
     CourierDocker,
     /// The runner asks the launcher.
@@ -42,6 +44,7 @@ impl Socket {
             Self::Operator => "operator.sock",
             Self::Agent => "agent.sock",
             Self::CourierNet => "courier-net.sock",
+            Self::CourierAcme => "courier-acme.sock",
             Self::CourierDocker => "courier-docker.sock",
             Self::Launcher => "launcher.sock",
         }

@@ -3,6 +3,7 @@
 //! Parsing a frame never depends on the message: length and version are checked before a byte of the payload is read. What a
 //! message *means* is its receiver's business; here is only its shape.
 
+pub mod acme;
 pub mod agent;
 pub mod courier;
 pub mod docker;

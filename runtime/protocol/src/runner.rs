@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use theriac_model::catalog::Catalog;
+use theriac_model::certificate::CertificateReading;
 use theriac_model::container::ContainerState;
 use theriac_model::fault::FaultKind;
 use theriac_model::health::HealthAnswer;
@@ -77,6 +78,8 @@ pub enum RunnerEvent {
     Unit(UnitState),
     /// A health check was answered: one prober asks for both zones, so that a service is not asked twice.
     Health { target: Target, answer: HealthAnswer, failures: u32, at: Timestamp },
+    /// A certificate was read.
+    Certificate { name: Label, reading: CertificateReading },
     /// A container changed its state: its engine tells the runner's courier, and nobody else.
     Container { label: Label, state: ContainerState },
     /// Configuration, remedies, playbooks or holds changed: ask for the catalog again.

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use theriac_model::health::{HealthAnswer, HealthCheck};
 use theriac_model::http::{HttpAnswer, HttpRequest};
-use theriac_protocol::courier::{CourierAnswer, CourierRequest};
+use theriac_protocol::courier::{CourierAnswer, CourierRequest, Look, Looked};
 
 use crate::exchange::{ExchangeError, Line, Neighbour, chain};
-use crate::hands::{HandError, Http};
+use crate::hands::{HandError, Http, Tls};
 
 /// What the courier may take on top of the check's own timeout, before it counts as gone.
 const GRACE: Duration = Duration::from_secs(1);
@@ -67,9 +67,12 @@ impl NetCourier {
         match greeting {
             CourierAnswer::Hello { .. } => Ok(line),
             CourierAnswer::Refused(reason) => Err(CheckError::Refused { reason }),
-            CourierAnswer::Checked(_) | CourierAnswer::Sent(_) | CourierAnswer::NotSent(_) | CourierAnswer::Lost(_) => {
-                Err(ExchangeError::Unexpected.into())
-            }
+            CourierAnswer::Checked(_)
+            | CourierAnswer::Looked(_)
+            | CourierAnswer::NotSeen(_)
+            | CourierAnswer::Sent(_)
+            | CourierAnswer::NotSent(_)
+            | CourierAnswer::Lost(_) => Err(ExchangeError::Unexpected.into()),
         }
     }
 
@@ -86,6 +89,8 @@ impl NetCourier {
             CourierAnswer::Checked(answer) => Ok(answer),
             CourierAnswer::Refused(reason) => Err(CheckError::Refused { reason }),
             CourierAnswer::Hello { .. }
+            | CourierAnswer::Looked(_)
+            | CourierAnswer::NotSeen(_)
             | CourierAnswer::Sent(_)
             | CourierAnswer::NotSent(_)
             | CourierAnswer::Lost(_) => Err(ExchangeError::Unexpected.into()),
@@ -112,8 +117,34 @@ impl Http for NetCourier {
             CourierAnswer::NotSent(reason) => Err(HandError::Failed { reason }),
             CourierAnswer::Lost(reason) => Err(HandError::Unknown { reason }),
             CourierAnswer::Refused(reason) => Err(HandError::Refused { reason }),
-            CourierAnswer::Hello { .. } | CourierAnswer::Checked(_) => {
+            CourierAnswer::Hello { .. }
+            | CourierAnswer::Checked(_)
+            | CourierAnswer::Looked(_)
+            | CourierAnswer::NotSeen(_) => {
                 Err(HandError::Unknown { reason: "the net courier answered something else".to_owned() })
+            }
+        }
+    }
+}
+
+impl Tls for NetCourier {
+    /// On a connection of its own: it is asked some times a minute.
+    fn look(&self, look: &Look) -> Result<Looked, HandError> {
+        let gone = |error: CheckError| HandError::Unavailable { reason: error.to_string() };
+        let mut line = self.greeted().map_err(gone)?;
+        let timeout = look.timeout.duration() + GRACE;
+        let answer =
+            line.ask(2, CourierRequest::Look(look.clone()), timeout).map_err(CheckError::from).map_err(gone)?;
+        match answer {
+            CourierAnswer::Looked(looked) => Ok(looked),
+            CourierAnswer::NotSeen(reason) => Err(HandError::Failed { reason }),
+            CourierAnswer::Refused(reason) => Err(HandError::Refused { reason }),
+            CourierAnswer::Hello { .. }
+            | CourierAnswer::Checked(_)
+            | CourierAnswer::Sent(_)
+            | CourierAnswer::NotSent(_)
+            | CourierAnswer::Lost(_) => {
+                Err(HandError::Failed { reason: "the net courier answered something else".to_owned() })
             }
         }
     }
@@ -149,6 +180,7 @@ mod tests {
                     CourierAnswer::Checked(HealthAnswer { ok: true, latency_ms: 1, detail })
                 }
                 CourierRequest::Send(_) => CourierAnswer::NotSent("not this courier".to_owned()),
+                CourierRequest::Look(_) => CourierAnswer::NotSeen("not this courier".to_owned()),
             };
             frame::write(stream, &Frame { epoch: 1, id, message }).unwrap();
         }

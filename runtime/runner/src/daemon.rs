@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use theriac_authority::guardrail::FoldError;
-use theriac_authority::host::{FirewallConfig, HostConfig, Uids};
+use theriac_authority::host::{CertificateConfig, FirewallConfig, HostConfig, Uids};
 use theriac_authority::key::{HostKey, KeyError};
 use theriac_journal::guard_time::{GuardClock, Reading, Remembered};
 use theriac_journal::journal::LedgerOptions;
 use theriac_journal::undo::UndoStore;
 use theriac_journal::{Durability, Journal, Options};
+use theriac_model::certificate::CertificateReading;
 use theriac_model::health::{HealthAnswer, HealthCheck};
-use theriac_model::id::{KeyName, UnitName};
+use theriac_model::id::{KeyName, Label, UnitName};
 use theriac_model::observation::SeriesId;
 use theriac_model::record::{Entry, Record};
 use theriac_model::time::{Span, Timestamp, millis};
@@ -26,22 +27,25 @@ use theriac_model::unit::Backend;
 use theriac_protocol::layout::{Layout, ListenError, Socket};
 use theriac_protocol::process::Identity;
 
+use crate::acme::AcmeCourier;
 use crate::additions::Additions;
 use crate::agent_socket::AgentSocket;
 use crate::backend::supervised::Supervised;
 use crate::backend::systemd::Systemd;
 use crate::backend::{Managers, systemd_runs};
 use crate::book::{Book, StepError};
+use crate::capability::certificates;
 use crate::clock;
 use crate::courier::NetCourier;
 use crate::docker::DockerCourier;
-use crate::hands::Hands;
+use crate::hands::{Acme, Hands, Tls};
 use crate::netfilter;
 use crate::observer::{Observer, Prober, Watched};
 use crate::operator_socket::OperatorSocket;
 use crate::parts::Parts;
 use crate::releases::{self, Releases};
 use crate::remedies::{Remedies, chain};
+use crate::renewals::Renewals;
 use crate::rules::{Rules, RulesError};
 use crate::run::recovery;
 use crate::server;
@@ -240,7 +244,13 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
     } else {
         hands.http = net.clone().map(|net| net as _);
     }
-    let courier = Arc::new(Courier { net, lost: AtomicBool::new(false) });
+    hands.tls = net.clone().map(|net| net as _);
+    hands.acme = acme(layout, &rules.host, book.epoch());
+    if hands.acme.is_none() {
+        disabled.push("renewing certificates: no [[certificate]] of runner.toml may be renewed".to_owned());
+    }
+    let certificates = rules.host.certificates.clone();
+    let courier = Arc::new(Courier { net, certificates, lost: AtomicBool::new(false) });
     let listeners = Arc::clone(&book);
     let tell = move |event| listeners.events().publish(&event);
     let observer =
@@ -258,6 +268,7 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
         roots,
         releases: Releases::of(entries),
         additions: Additions::of(entries),
+        renewals: Renewals::of(entries),
         hands,
     };
     let unfit = |listed: &FirewallConfig| {
@@ -336,6 +347,17 @@ fn courier(layout: &Layout, host: &HostConfig, epoch: u64) -> Option<NetCourier>
     Some(match privileged_uids(host) {
         Some(uids) => courier.run_by(uids.courier_net),
         None => courier,
+    })
+}
+
+fn acme(layout: &Layout, host: &HostConfig, epoch: u64) -> Option<Arc<dyn Acme>> {
+    if !host.needs_courier_acme() {
+        return None;
+    }
+    let courier = AcmeCourier::new(&layout.socket(Socket::CourierAcme), epoch);
+    Some(match privileged_uids(host) {
+        Some(uids) => Arc::new(courier.run_by(uids.courier_acme)),
+        None => Arc::new(courier),
     })
 }
 
@@ -440,11 +462,18 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 #[derive(Debug)]
 struct Courier {
     net: Option<Arc<NetCourier>>,
+    certificates: Vec<CertificateConfig>,
     /// It did not answer the last time: said once, not each second for each service.
     lost: AtomicBool,
 }
 
 impl Prober for Courier {
+    fn certificate(&self, name: &Label) -> Option<CertificateReading> {
+        let config = self.certificates.iter().find(|config| config.name == *name)?;
+        let tls = self.net.as_deref().map(|net| net as &dyn Tls);
+        Some(certificates::reading(config, tls, clock::wall()))
+    }
+
     fn check(&self, check: &HealthCheck) -> Option<HealthAnswer> {
         match self.net.as_ref()?.check(check) {
             Ok(answer) => {

@@ -4,16 +4,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use theriac_model::certificate::DnsName;
 use theriac_model::container::{ContainerId, ContainerRef, ContainerSelector, ContainerState, ContainerVerb};
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::http::{HttpAnswer, HttpRequest};
 use theriac_model::id::Label;
 use theriac_model::program::{ProgramOutput, ProgramSpec};
 use theriac_model::release::{ImageId, ImageTag};
+use theriac_protocol::acme::Challenge;
+use theriac_protocol::courier::{Look, Looked};
 
 /// The hands that are there; what is not configured is not started.
 #[derive(Clone, Default)]
 pub struct Hands {
+    /// Certificates from an authority.
+    pub acme: Option<Arc<dyn Acme>>,
+    /// What servers show of themselves.
+    pub tls: Option<Arc<dyn Tls>>,
     /// Programs in a jail.
     pub programs: Option<Arc<dyn Programs>>,
     /// HTTP requests.
@@ -27,12 +34,35 @@ pub struct Hands {
 impl std::fmt::Debug for Hands {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hands")
+            .field("acme", &self.acme.is_some())
+            .field("tls", &self.tls.is_some())
             .field("programs", &self.programs.is_some())
             .field("http", &self.http.is_some())
             .field("containers", &self.containers.is_some())
             .field("images", &self.images.is_some())
             .finish()
     }
+}
+
+/// Orders certificates.
+pub trait Acme: Send + Sync {
+    /// The thumbprint of the account; nobody but the courier is asked.
+    fn account(&self) -> Result<String, HandError>;
+
+    /// Orders one for the names over the request (PKCS#10 in DER). `answer` puts the answers to the authority's challenges into
+    /// their places. Gives the chain in PEM: somebody else's words, not yet looked at.
+    fn order(
+        &self,
+        names: &[DnsName],
+        request: &[u8],
+        answer: &mut dyn FnMut(&[Challenge]) -> Result<(), HandError>,
+    ) -> Result<String, HandError>;
+}
+
+/// Looks at servers.
+pub trait Tls: Send + Sync {
+    /// Which certificate a server shows to whoever asks for the name.
+    fn look(&self, look: &Look) -> Result<Looked, HandError>;
 }
 
 /// Runs programs.

@@ -2,6 +2,7 @@
 //!
 //! It runs no wasm, speaks no TLS or HTTP, parses no model text, and executes nothing but workers.
 
+pub mod acme;
 pub mod additions;
 pub mod backend;
 pub mod book;
@@ -19,6 +20,7 @@ pub mod put_back;
 pub mod recover;
 pub mod releases;
 pub mod remedies;
+pub mod renewals;
 pub mod rules;
 pub mod undo;
 pub mod walls;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use theriac_model::catalog::TargetSpec;
+use theriac_model::certificate::CertificateReading;
 use theriac_model::container::{ContainerSelector, ContainerState};
 use theriac_model::fault::FaultKind;
 use theriac_model::health::{HealthAnswer, HealthCheck};
@@ -27,6 +28,8 @@ use crate::hands::Containers;
 
 /// Health threads; each takes every n-th target that has a check.
 const HEALTH_THREADS: usize = 4;
+/// Certificates are read that often: they expire by the day, and renewed ones are measured when it is asked.
+const READ_CERTIFICATES: Duration = Duration::from_secs(10);
 /// Between two measurements of somebody who waits for a condition.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -34,6 +37,11 @@ const POLL: Duration = Duration::from_millis(100);
 pub trait Prober: Send + Sync {
     /// Runs the check once, within its own timeout; `None` when it could not be asked.
     fn check(&self, check: &HealthCheck) -> Option<HealthAnswer>;
+
+    /// Reads a listed certificate, and what is served in its place; `None` where none of that name is listed.
+    fn certificate(&self, _name: &Label) -> Option<CertificateReading> {
+        None
+    }
 }
 
 /// The listed containers, and whom to ask about them.
@@ -96,6 +104,12 @@ impl Observer {
             let me = Arc::clone(self);
             std::thread::Builder::new().name("health".into()).spawn(move || me.check_every(&mine, every))?;
         }
+        let certificates: Vec<Label> = self.specs.iter().filter_map(|spec| certificate_of(&spec.target)).collect();
+        if !certificates.is_empty() {
+            let me = Arc::clone(self);
+            let read = move || me.read_every(&certificates, every);
+            std::thread::Builder::new().name("certificates".into()).spawn(read)?;
+        }
         if self.containers.hand.is_some() {
             let me = Arc::clone(self);
             std::thread::Builder::new().name("containers".into()).spawn(move || me.look_every(every))?;
@@ -134,7 +148,12 @@ impl Observer {
         let units = inner.facts.units.values().cloned().map(RunnerEvent::Unit);
         let health = inner.facts.health.iter().map(|(target, streak)| health_event(target, streak));
         let containers = inner.facts.containers.iter().map(|(label, state)| container_event(label, state));
-        units.chain(health).chain(containers).collect()
+        let read = |(name, reading): (&Label, &CertificateReading)| RunnerEvent::Certificate {
+            name: name.clone(),
+            reading: reading.clone(),
+        };
+        let certificates = inner.facts.certificates.iter().map(read);
+        units.chain(health).chain(containers).chain(certificates).collect()
     }
 
     /// Unit states as last read.
@@ -202,7 +221,26 @@ impl Observer {
         match target {
             Target::Unit(name) => self.read_unit(name),
             Target::Container(label) => self.read_container(label),
-            Target::Mount(_) | Target::Certificate(_) | Target::Pool(_) | Target::Host => {}
+            Target::Certificate(name) => self.read_certificate(name),
+            Target::Mount(_) | Target::Pool(_) | Target::Host => {}
+        }
+    }
+
+    fn read_certificate(&self, name: &Label) {
+        let Some(reading) = self.prober.certificate(name) else { return };
+        self.lock().facts.certificates.insert(name.clone(), reading.clone());
+        (self.tell)(RunnerEvent::Certificate { name: name.clone(), reading });
+    }
+
+    fn read_every(&self, certificates: &[Label], tick: Duration) {
+        while !self.stop.load(Ordering::SeqCst) {
+            for name in certificates {
+                self.read_certificate(name);
+            }
+            let began = Instant::now();
+            while began.elapsed() < READ_CERTIFICATES && !self.stop.load(Ordering::SeqCst) {
+                std::thread::sleep(tick.min(READ_CERTIFICATES));
+            }
         }
     }
 
@@ -322,6 +360,13 @@ fn unit_of(target: &Target) -> Option<UnitName> {
     match target {
         Target::Unit(name) => Some(name.clone()),
         Target::Mount(_) | Target::Certificate(_) | Target::Pool(_) | Target::Container(_) | Target::Host => None,
+    }
+}
+
+fn certificate_of(target: &Target) -> Option<Label> {
+    match target {
+        Target::Certificate(name) => Some(name.clone()),
+        Target::Unit(_) | Target::Mount(_) | Target::Pool(_) | Target::Container(_) | Target::Host => None,
     }
 }
 

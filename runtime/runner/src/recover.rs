@@ -11,7 +11,7 @@ use theriac_probe::group::Groups;
 
 use crate::capability::files::{Archive, PlaceError, state};
 use crate::capability::processes::{facts, mask_of, nice_of, start_of, threads_of};
-use crate::capability::{containers, firewall, http, kernel, programs, releases};
+use crate::capability::{certificates, containers, firewall, http, kernel, programs, releases};
 pub use crate::undo::Intent;
 use crate::undo::{self, identity, place};
 use crate::world::World;
@@ -42,6 +42,7 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
         Effect::Unit { verb, .. } => of_unit(world, intent, *verb),
         Effect::Group { verb, .. } => of_group(world, intent, *verb),
         Effect::Process { process, signal, .. } => of_process(*process, *signal),
+        Effect::Certificate(_) => certificates::observe(intent),
         Effect::Program(effect) => programs::observe(effect),
         Effect::Http(effect) => http::observe(effect),
         Effect::Knob(effect) => kernel::observe(intent, effect),
@@ -53,7 +54,10 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
 
 /// Writes the missing outcome of every intent of the run that has none, as far as the world tells.
 pub fn settle(world: &World, run: &RunId, entries: &[Entry]) -> Result<Vec<(u32, Outcome)>, WriteError> {
-    settle_each(&*world.writer, undo::unsettled(run, entries), |intent| observe(world, intent))
+    settle_each(&*world.writer, undo::unsettled(run, entries), |intent| {
+        certificates::settle_down(intent);
+        observe(world, intent)
+    })
 }
 
 /// The same for numbers of the kernel's alone.

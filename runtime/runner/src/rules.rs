@@ -19,6 +19,7 @@ use theriac_trusted::{self as trusted, TrustedError};
 
 /// Playbooks that ship; the operator's own, by the same name, take their place.
 const SHIPPED: &[&str] = &[
+    include_str!("../../../policies/playbooks/certificate-expiry.yaml"),
     include_str!("../../../policies/playbooks/disk-full.yaml"),
     include_str!("../../../policies/playbooks/disk-filling.yaml"),
     include_str!("../../../policies/playbooks/inode-exhaustion.yaml"),

@@ -18,6 +18,7 @@ use crate::backend::ServiceManager;
 use crate::capability::files::Identity;
 use crate::hands::Hands;
 use crate::releases::Releases;
+use crate::renewals::Renewals;
 use crate::writer::Writer;
 
 /// What the runner measures, for remedies that may read it.
@@ -58,6 +59,8 @@ pub struct World {
     pub releases: Releases,
     /// What was put in which set of the firewall when.
     pub additions: Additions,
+    /// When each certificate was last asked for.
+    pub renewals: Renewals,
     /// What other processes do for the runner.
     pub hands: Hands,
 }

@@ -24,6 +24,9 @@ pub enum Series {}
 /// A granted probe.
 #[derive(Debug)]
 pub enum Probe {}
+/// A granted certificate.
+#[derive(Debug)]
+pub enum Certificate {}
 /// A granted program.
 #[derive(Debug)]
 pub enum Program {}
@@ -57,6 +60,7 @@ mod generated {
             "theriac:remedy/processes.process": super::Process,
             "theriac:remedy/observe.series": super::Series,
             "theriac:remedy/observe.probe": super::Probe,
+            "theriac:remedy/certificates.certificate": super::Certificate,
             "theriac:remedy/programs.program": super::Program,
             "theriac:remedy/http.endpoint": super::Endpoint,
             "theriac:remedy/kernel.knob": super::Knob,
@@ -68,6 +72,7 @@ mod generated {
 }
 
 pub(crate) use generated::theriac::remedy::{
-    containers, fault, files, firewall, http, kernel, log, observe, processes, programs, releases, types, units,
+    certificates, containers, fault, files, firewall, http, kernel, log, observe, processes, programs, releases, types,
+    units,
 };
 pub(crate) use generated::{Remedy, RemedyPre};

@@ -7,8 +7,8 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{
-    Remedy, RemedyPre, containers, fault, files, firewall, http, kernel, log, observe, processes, programs, releases,
-    types, units,
+    Remedy, RemedyPre, certificates, containers, fault, files, firewall, http, kernel, log, observe, processes,
+    programs, releases, types, units,
 };
 use crate::clock::Clock;
 use crate::compile::Artefact;
@@ -152,6 +152,7 @@ fn link(linker: &mut Linker<State>, interface: Interface) -> wasmtime::Result<()
         Interface::Units => units::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Processes => processes::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Observe => observe::add_to_linker::<_, HasSelf<State>>(linker, itself),
+        Interface::Certificates => certificates::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Programs => programs::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Http => http::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Kernel => kernel::add_to_linker::<_, HasSelf<State>>(linker, itself),

@@ -27,6 +27,8 @@ pub enum Interface {
     Processes,
     /// `[grants.series.LABEL]` and `[grants.probes.LABEL]`.
     Observe,
+    /// `[grants.certificates.LABEL]`.
+    Certificates,
     /// `[grants.programs.LABEL]`.
     Programs,
     /// `[grants.http.LABEL]`.
@@ -43,7 +45,7 @@ pub enum Interface {
 
 impl Interface {
     /// Every interface.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Types,
         Self::Fault,
         Self::Log,
@@ -51,6 +53,7 @@ impl Interface {
         Self::Units,
         Self::Processes,
         Self::Observe,
+        Self::Certificates,
         Self::Programs,
         Self::Http,
         Self::Kernel,
@@ -69,6 +72,7 @@ impl Interface {
             Self::Units => "units",
             Self::Processes => "processes",
             Self::Observe => "observe",
+            Self::Certificates => "certificates",
             Self::Programs => "programs",
             Self::Http => "http",
             Self::Kernel => "kernel",
@@ -91,6 +95,7 @@ impl Interface {
             Self::Units => Some("[grants.units.LABEL]"),
             Self::Processes => Some("[grants.processes.LABEL]"),
             Self::Observe => Some("[grants.series.LABEL] or [grants.probes.LABEL]"),
+            Self::Certificates => Some("[grants.certificates.LABEL]"),
             Self::Programs => Some("[grants.programs.LABEL]"),
             Self::Http => Some("[grants.http.LABEL]"),
             Self::Kernel => Some("[grants.kernel.LABEL]"),

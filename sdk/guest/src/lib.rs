@@ -28,6 +28,7 @@ extern crate std;
 
 #[doc(hidden)]
 pub mod bindings;
+pub mod certificates;
 pub mod containers;
 mod denial;
 mod fault;

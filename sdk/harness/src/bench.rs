@@ -176,6 +176,7 @@ fn answer(exchanges: &[Exchange], at: usize, call: &Call) -> Reply {
             | Call::Knob { .. }
             | Call::Release { .. }
             | Call::Container { .. }
+            | Call::Certificate { .. }
             | Call::Firewall { .. } => {
                 Reply::Denied(Denial::new(DenialCause::Unavailable, "bench", "bench", "anything"))
             }

@@ -12,7 +12,7 @@ use theriac_model::unit::KillWhom;
 use theriac_runner::worker::Ending;
 
 use crate::perform::Performance;
-use crate::scenario::{Afterwards, Expect, ReportWord};
+use crate::scenario::{Afterwards, CertificateWord, Expect, ReportWord};
 use crate::snapshot::Snapshot;
 use crate::stage::Stage;
 
@@ -45,6 +45,13 @@ pub(crate) fn problems(
             Err(_) => Some("has no expectation"),
         };
         problems.extend(wrong.map(|wrong| format!("{}/{} {wrong}", file.directory, file.path)));
+    }
+    if let Some(word) = expect.certificate {
+        let found =
+            if after.certificate == before.certificate { CertificateWord::Unchanged } else { CertificateWord::Renewed };
+        if found != word {
+            problems.push(format!("certificate: expected {word:?}, is {found:?}"));
+        }
     }
     if let Some(release) = &expect.release
         && after.release.as_deref() != Some(release.as_str())
@@ -121,6 +128,7 @@ pub(crate) fn words(effect: &Effect) -> String {
         Effect::Group { verb: GroupVerb::SetAffinity { cpus }, .. } => format!("{verb} {cpus}"),
         Effect::Group { verb: GroupVerb::Renice { nice }, .. } => format!("{verb} {nice}"),
         Effect::Process { signal, .. } => format!("{verb} {}", signal.as_str()),
+        Effect::Certificate(effect) => format!("{verb} {}", effect.certificate),
         Effect::Program(effect) => format!("{verb} {}", effect.program),
         Effect::Http(effect) => format!("{verb} {}", effect.target),
         Effect::Knob(effect) => format!("{verb} {} {}", effect.knob, effect.value),

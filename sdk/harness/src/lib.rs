@@ -5,6 +5,7 @@
 //! input and the clock that ages are counted from. `plugins/SCENARIOS.md` says what a scenario is.
 
 mod bench;
+mod certificates;
 mod compare;
 mod error;
 mod learn;

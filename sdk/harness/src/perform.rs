@@ -299,6 +299,7 @@ fn files_of(entries: &[Entry], effects: &BTreeSet<u32>) -> BTreeSet<FileKey> {
         Effect::Unit { .. }
         | Effect::Group { .. }
         | Effect::Process { .. }
+        | Effect::Certificate(_)
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)

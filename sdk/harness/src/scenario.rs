@@ -34,6 +34,7 @@ pub struct Scenario {
     pub(crate) directory: Vec<Directory>,
     pub(crate) unit: Option<Unit>,
     pub(crate) releases: Option<Releases>,
+    pub(crate) certificate: Option<Certificate>,
     pub(crate) expect: Expect,
     /// Not again, and not with each effect failing.
     #[serde(default)]
@@ -127,6 +128,25 @@ pub(crate) struct Releases {
     pub(crate) verbs: Option<Vec<String>>,
 }
 
+/// The certificate that the unit serves; it is the target then.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificate {
+    /// Days until the file's expires; negative: since it did.
+    pub(crate) left_days: i64,
+    /// The same of another one that is served; without it, none is.
+    pub(crate) served_days: Option<i64>,
+    pub(crate) verbs: Option<Vec<String>>,
+}
+
+/// What has become of the certificate's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CertificateWord {
+    Renewed,
+    Unchanged,
+}
+
 /// A unit's state in a scenario's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -168,6 +188,7 @@ pub(crate) struct Expect {
     pub(crate) denials: Vec<String>,
     pub(crate) unit: Option<UnitWord>,
     pub(crate) release: Option<ReleaseName>,
+    pub(crate) certificate: Option<CertificateWord>,
     #[serde(default)]
     pub(crate) file: Vec<ExpectFile>,
 }
@@ -252,6 +273,9 @@ impl Scenario {
         }
         if self.releases.as_ref().is_some_and(|releases| releases.names.is_empty() || self.unit.is_none()) {
             return Err("[releases] needs at least one name, and a [unit] that they are of".to_owned());
+        }
+        if self.certificate.is_some() && self.unit.is_none() {
+            return Err("[certificate] needs a [unit] that serves it".to_owned());
         }
         self.expect.effects()?;
         Ok(())

@@ -219,7 +219,7 @@ fn configure(programs: &Programs, layout: &Layout, unit: &Unit, port: u16) -> Re
     let load: Load = unit.load;
     let text = format!(
         "[[service]]\nname = \"{NAME}\"\ncommand = [{program:?}, \"serve\", \"--port\", \"{port}\", \"--load\", \"{load}\"]\n\
-         stop_timeout = \"500ms\"\n{restart}\n",
+         stop_timeout = \"500ms\"\nreload_signal = \"HUP\"\n{restart}\n",
         load = load.as_str(),
     );
     write(&layout.config.join("launcher.toml"), &text)

@@ -21,6 +21,8 @@ pub(crate) struct Snapshot {
     pub(crate) cpus: Option<String>,
     /// The release in use.
     pub(crate) release: Option<String>,
+    /// The certificate and its key.
+    pub(crate) certificate: Option<Digest>,
 }
 
 /// One file.
@@ -84,6 +86,9 @@ impl Snapshot {
         }
         if self.up != start.up {
             differences.push(format!("the unit is {}", if self.up == Some(true) { "up" } else { "down" }));
+        }
+        if self.certificate != start.certificate {
+            differences.push("the certificate or its key is another one".to_owned());
         }
         if self.release != start.release {
             differences.push(format!("the release was {:?} and is {:?}", start.release, self.release));

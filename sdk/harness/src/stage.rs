@@ -29,6 +29,7 @@ use theriac_runner::courier::NetCourier;
 use theriac_runner::world::{CheckError, Roots, Senses, World};
 use theriac_runner::writer::Writer;
 
+use crate::certificates::{self, Certificates};
 use crate::error::{ScenarioError, chain};
 use crate::namespace;
 use crate::notes::{BreakOff, Notes};
@@ -60,6 +61,7 @@ pub(crate) struct Stage {
     pub(crate) service: Option<Service>,
     dirs: BTreeMap<Label, PathBuf>,
     releases: Option<Releases>,
+    certificates: Option<Certificates>,
     mounts: Vec<PathBuf>,
     holders: Vec<Daemon>,
     /// Last, so that it is removed when nobody uses it any more.
@@ -84,6 +86,7 @@ impl Stage {
             holders: Vec::new(),
             dirs: BTreeMap::new(),
             releases: None,
+            certificates: None,
             config: String::from("mode = \"relaxed\"\n"),
         };
         for directory in &props.scenario.directory {
@@ -94,18 +97,22 @@ impl Stage {
         if let (Some(service), Some(unit)) = (&service, &props.scenario.unit) {
             building.unit(service, unit.verbs.as_deref());
             building.releases()?;
+            building.certificate()?;
             service.bring_to(unit.state)?;
         }
         let target = building.target(service.as_ref())?;
         let host =
             HostConfig::parse(&building.config).map_err(ScenarioError::part("writing the host's configuration"))?;
         let notes = Arc::new(Notes::new(break_off));
-        let world = world(&layout, &host, service.as_ref(), Arc::clone(&notes), ahead(props))?;
-        let Building { dirs, releases, mounts, holders, .. } = building;
+        let mut world = world(&layout, &host, service.as_ref(), Arc::clone(&notes), ahead(props))?;
+        let Building { dirs, releases, certificates, mounts, holders, .. } = building;
+        if let Some(certificates) = &certificates {
+            certificates.lend(&mut world.hands)?;
+        }
         if let Some(releases) = &releases {
             releases.note(&world);
         }
-        Ok(Self { world, notes, host, target, service, dirs, releases, mounts, holders, scratch })
+        Ok(Self { world, notes, host, target, service, dirs, releases, certificates, mounts, holders, scratch })
     }
 
     /// As it is now.
@@ -116,7 +123,8 @@ impl Stage {
         let up = state.as_ref().map(theriac_model::unit::UnitState::is_up);
         let cpus = state.filter(|state| state.main_pid != 0).and_then(|state| cpus_of(state.main_pid));
         let release = self.releases.as_ref().and_then(Releases::in_use);
-        Ok(Snapshot { files, up, cpus, release })
+        let certificate = self.certificates.as_ref().and_then(Certificates::state);
+        Ok(Snapshot { files, up, cpus, release, certificate })
     }
 }
 
@@ -168,6 +176,7 @@ fn world(
         roots,
         releases: theriac_runner::releases::Releases::default(),
         additions: theriac_runner::additions::Additions::default(),
+        renewals: theriac_runner::renewals::Renewals::default(),
         hands: theriac_runner::hands::Hands::default(),
     })
 }
@@ -202,6 +211,7 @@ struct Building<'a> {
     holders: Vec<Daemon>,
     dirs: BTreeMap<Label, PathBuf>,
     releases: Option<Releases>,
+    certificates: Option<Certificates>,
     config: String,
 }
 
@@ -333,7 +343,39 @@ impl Building<'_> {
         Ok(())
     }
 
+    fn certificate(&mut self) -> Result<(), ScenarioError> {
+        let Some(asked) = &self.props.scenario.certificate else { return Ok(()) };
+        let made = Certificates::make(&self.root.join("certificate"), asked)?;
+        let grants = self.props.manifest.grants.certificates.values().flat_map(|grant| &grant.verbs);
+        let all = || grants.filter(|verb| verb.changes()).map(ToString::to_string).collect();
+        let verbs: Vec<String> = asked.verbs.clone().unwrap_or_else(all);
+        let dir = &made.dir;
+        let _infallible = write!(
+            self.config,
+            "[[certificate]]\nname = {:?}\ncertificate = {:?}\nkey = {:?}\nnames = [{:?}]\nunit = {:?}\nverbs = {verbs:?}\n",
+            certificates::NAME,
+            dir.join("cert.pem"),
+            dir.join("key.pem"),
+            certificates::HOST,
+            service::NAME,
+        );
+        if !verbs.is_empty() {
+            let _infallible = writeln!(self.config, "webroot = {:?}", dir.join("www"));
+        }
+        if made.is_served() {
+            // Nobody connects there: the server of a scenario is asked in another way.
+            let _infallible = writeln!(self.config, "address = \"127.0.0.1:443\"");
+        }
+        self.certificates = Some(made);
+        Ok(())
+    }
+
     fn target(&self, service: Option<&Service>) -> Result<Target, ScenarioError> {
+        if self.certificates.is_some() {
+            return Label::parse(certificates::NAME)
+                .map(Target::Certificate)
+                .map_err(ScenarioError::part("naming the certificate"));
+        }
         if let Some(service) = service {
             return Ok(Target::Unit(service.name.clone()));
         }

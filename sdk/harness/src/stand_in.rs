@@ -3,6 +3,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a leaking service holds.
@@ -12,6 +13,8 @@ const PAGE: usize = 4096;
 
 /// Answers every connection with 200 until it is killed.
 pub fn serve(port: u16, load: &str) -> io::Result<()> {
+    // A reload: it has nothing to load, and must not die of it.
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default())?;
     let mut held = Vec::new();
     match load {
         "spin" => {

@@ -9,6 +9,7 @@
 
 mod address;
 mod alert;
+mod certificate;
 mod checkpoint;
 mod component;
 mod consent;
@@ -47,6 +48,7 @@ pub enum Answer {
 pub const TARGETS: &[Target] = &[
     Target { name: "address", check: address::check, shipped: &[] },
     Target { name: "alert", check: alert::check, shipped: &[] },
+    Target { name: "certificate", check: certificate::check, shipped: &[] },
     Target { name: "checkpoint", check: checkpoint::check, shipped: &[] },
     Target { name: "component", check: component::check, shipped: &[] },
     Target { name: "consent", check: consent::check, shipped: &[] },
@@ -63,6 +65,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 const MANIFESTS: &[&str] = &[
+    "plugins/certificate-renew/remedy.toml",
     "plugins/disk-reclaim/remedy.toml",
     "plugins/service-recover/remedy.toml",
     "plugins/cpu-calm/remedy.toml",

@@ -43,6 +43,8 @@ pub(super) enum Need {
     TwoCpus,
     /// A network namespace of its own, and the programs that set it up.
     Network,
+    /// Says what is missing.
+    Programs(fn() -> Option<&'static str>),
 }
 
 /// What may be played at the same time.
@@ -101,6 +103,7 @@ impl Case {
             Need::TwoCpus => (cpus() < 2).then_some("one CPU can't be halved"),
             Need::Network if !is_root() => Some("a network namespace of its own takes root"),
             Need::Network => super::network::missing(),
+            Need::Programs(missing) => missing(),
             Need::Nothing => None,
         }
     }

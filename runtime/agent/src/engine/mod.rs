@@ -207,6 +207,7 @@ impl Engine {
                     let signals = self.parts.senses.health(now, target, streak);
                     self.signals(now, signals);
                 }
+                RunnerEvent::Certificate { name, reading } => self.parts.senses.told_certificate(name, reading),
                 RunnerEvent::Container { label, state } => {
                     let signals = self.parts.senses.told_container(now, label, state);
                     self.signals(now, signals);

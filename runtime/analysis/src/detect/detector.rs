@@ -280,9 +280,10 @@ impl TargetKind {
         match (self, target) {
             (Self::Unit, Target::Unit(_))
             | (Self::Mount, Target::Mount(_))
+            | (Self::Certificate, Target::Certificate(_))
             | (Self::Container, Target::Container(_))
             | (Self::Host, Target::Host) => true,
-            (Self::Unit | Self::Mount | Self::Container | Self::Host, _) => false,
+            (Self::Unit | Self::Mount | Self::Certificate | Self::Container | Self::Host, _) => false,
         }
     }
 }

@@ -32,12 +32,13 @@ pub(super) struct Name {
     pub(super) unit: &'static str,
 }
 
-const THRESHOLDS: [(&str, &str); 8] = [
+const THRESHOLDS: [(&str, &str); 9] = [
     ("disk_full", "permille"),
     ("disk_filling", "permille"),
     ("inodes", "permille"),
     ("cpu_share", "permille"),
     ("cpu_for", "seconds"),
+    ("expires_within", "seconds"),
     ("memory", "bytes"),
     ("health_failures", "count"),
     ("loop_restarts", "count"),
@@ -84,6 +85,7 @@ pub(super) fn thresholds(of: &Thresholds) -> Values {
         share(of.inodes),
         share(of.cpu_share),
         Some(of.cpu_for.duration().as_secs_f64()),
+        Some(of.expires_within.duration().as_secs_f64()),
         memory,
         Some(f64::from(of.health_failures.max(1))),
         Some(f64::from(of.loop_restarts.max(1))),

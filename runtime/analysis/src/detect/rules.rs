@@ -12,7 +12,8 @@ use super::names::{self, Name};
 use crate::expression::{Expression, ExpressionError};
 
 /// The rules that ship with the daemon.
-const DEFAULTS: [&str; 4] = [
+const DEFAULTS: [&str; 5] = [
+    include_str!("../../../../policies/rules/certificates.yaml"),
     include_str!("../../../../policies/rules/containers.yaml"),
     include_str!("../../../../policies/rules/disk.yaml"),
     include_str!("../../../../policies/rules/resources.yaml"),
@@ -74,6 +75,7 @@ pub(super) struct Rule {
 pub(super) enum TargetKind {
     Unit,
     Mount,
+    Certificate,
     Container,
     Host,
 }

@@ -49,6 +49,7 @@ fn example(kind: TargetKind) -> Option<Target> {
     let text = match kind {
         TargetKind::Unit => "unit:self-test.service",
         TargetKind::Mount => "mount:/self-test",
+        TargetKind::Certificate => "certificate:self-test",
         TargetKind::Container => "container:self-test",
         TargetKind::Host => "host",
     };

@@ -45,6 +45,13 @@ pub fn check_effects(plan: &Plan, grants: &Effective) -> Result<(), Denial> {
                 same(&planned.effect, bound.group == *group)?;
                 bound.admits_process(&ProcessCall::Signal { signal: *signal })?;
             }
+            Effect::Certificate(effect) => {
+                grants
+                    .certificates
+                    .get(&effect.label)
+                    .ok_or_else(|| none(&planned.effect))?
+                    .admits_effect(planned, effect)?;
+            }
             Effect::Program(effect) => {
                 grants
                     .programs

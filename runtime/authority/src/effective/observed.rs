@@ -35,6 +35,7 @@ pub struct BoundProbe {
 enum Measured {
     Mount,
     Unit,
+    Certificate,
     Container,
     Machine,
 }
@@ -52,6 +53,7 @@ const fn measured(metric: Metric) -> Measured {
         | Metric::UnitStartLimit
         | Metric::UnitWillRestart
         | Metric::UnitHealthy => Measured::Unit,
+        Metric::CertificateLeft => Measured::Certificate,
         Metric::ContainerUp
         | Metric::ContainerFailed
         | Metric::ContainerHealthy
@@ -74,9 +76,10 @@ impl BoundSeries {
         let target = match (measured(grant.metric), target) {
             (Measured::Mount, Target::Mount(_))
             | (Measured::Unit, Target::Unit(_))
+            | (Measured::Certificate, Target::Certificate(_))
             | (Measured::Container, Target::Container(_)) => target.clone(),
             (Measured::Machine, _) => Target::Host,
-            (Measured::Mount | Measured::Unit | Measured::Container, _) => {
+            (Measured::Mount | Measured::Unit | Measured::Certificate | Measured::Container, _) => {
                 return Err(unbound(Interface::Series, label, DenialCause::Unavailable, "incident.metric"));
             }
         };

@@ -68,6 +68,7 @@ pub(super) fn new_grant(interface: Interface, label: &Label) -> String {
         Interface::Processes => r#"{ of = { from = "incident" }, verbs = ["usage"], why = "…" }"#,
         Interface::Series => r#"{ metric = "host_cpu", why = "…" }"#,
         Interface::Probes => r#"{ check = { from = "incident" }, why = "…" }"#,
+        Interface::Certificates => r#"{ certificate = { from = "incident" }, verbs = ["inspect"], why = "…" }"#,
         Interface::Programs => r#"{ run = ["/usr/bin/true"], changes = false, why = "…" }"#,
         Interface::Http => r#"{ origin = "http://127.0.0.1:80", prefix = "/", methods = ["GET"], why = "…" }"#,
         Interface::Kernel => r#"{ knob = "vm.swappiness", verbs = ["get"], why = "…" }"#,

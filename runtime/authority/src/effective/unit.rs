@@ -65,7 +65,12 @@ pub(super) fn listed<'a>(
 ) -> Result<(UnitName, &'a UnitConfig), Denial> {
     let name = match (source, target) {
         (Some(name), _) | (None, Target::Unit(name)) => name,
-        (None, Target::Mount(_) | Target::Certificate(_) | Target::Pool(_) | Target::Container(_) | Target::Host) => {
+        // Who serves a certificate is who has to load it.
+        (None, Target::Certificate(label)) => {
+            let serving = host.certificate(label).and_then(|entry| entry.unit.as_ref());
+            serving.ok_or_else(|| missing("incident.unit", None))?
+        }
+        (None, Target::Mount(_) | Target::Pool(_) | Target::Container(_) | Target::Host) => {
             return Err(missing("incident.unit", None));
         }
     };

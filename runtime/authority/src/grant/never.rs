@@ -54,6 +54,31 @@ pub(crate) fn overlap(a: &MountPath, b: &MountPath) -> bool {
     a == b || lies_below(a.as_str(), b.as_str()) || lies_below(b.as_str(), a.as_str())
 }
 
+/// Below `/etc`, where certificates lie, and yet nothing that serves one to a network.
+const NO_CERTIFICATES: &[&str] = &[
+    "/etc/apparmor.d",
+    "/etc/pam.d",
+    "/etc/polkit-1",
+    "/etc/security",
+    "/etc/selinux",
+    "/etc/ssh",
+    "/etc/sudoers.d",
+    "/etc/systemd",
+    "/etc/theriac",
+];
+
+/// Why this file can't be a certificate or its key; `None` when it can.
+pub(crate) fn certificate_file(path: &MountPath) -> Option<&'static str> {
+    let below = |root: &str| lies_below(path.as_str(), root);
+    let parent = path.as_str().rsplit_once('/').map_or("", |(parent, _)| parent);
+    if NO_CERTIFICATES.iter().any(|root| below(root)) || matches!(parent, "" | "/etc") {
+        return Some(
+            "it lies where the system keeps its own configuration: give certificates a directory of their own",
+        );
+    }
+    if below("/etc") { None } else { directory(path) }
+}
+
 const UNITS: &[(&str, &str)] = &[
     ("dbus.service", "everything that could undo the mistake talks through it"),
     ("dbus.socket", "everything that could undo the mistake talks through it"),

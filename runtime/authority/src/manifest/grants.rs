@@ -11,6 +11,7 @@ use theriac_model::time::Span;
 use theriac_model::unit::Signal;
 use theriac_model::units::Bytes;
 
+mod certificate;
 pub(crate) mod container;
 pub(crate) mod firewall;
 mod http;
@@ -52,6 +53,7 @@ pub(super) fn parse(field: Field) -> Result<Grants, Mistake> {
             Interface::Processes => grants.processes = labelled(field, processes)?,
             Interface::Series => grants.series = labelled(field, series)?,
             Interface::Probes => grants.probes = labelled(field, probes)?,
+            Interface::Certificates => grants.certificates = labelled(field, certificate::parse)?,
             Interface::Programs => grants.programs = labelled(field, program::parse)?,
             Interface::Http => grants.http = labelled(field, http::parse)?,
             Interface::Kernel => grants.kernel = labelled(field, kernel::parse)?,

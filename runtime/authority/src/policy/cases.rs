@@ -153,6 +153,7 @@ fn repeats(verb: &str) -> bool {
         "files.append",
         "releases.switch-back",
         "containers.restart",
+        "certificates.renew",
     ];
     once.contains(&verb) || verb == "http.POST" || verb == "http.PATCH"
 }

@@ -211,6 +211,7 @@ fn server_of(effect: &Effect) -> Option<Server<'_>> {
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)
+        | Effect::Certificate(_)
         | Effect::Release(_)
         | Effect::Firewall(_) => unit_of(effect).map(Server::Unit),
     }
@@ -223,6 +224,7 @@ fn unit_of(effect: &Effect) -> Option<&UnitName> {
             GroupId::Unit(unit) => Some(unit),
             GroupId::Cgroup(_) | GroupId::User(_) => None,
         },
+        Effect::Certificate(effect) => effect.unit.as_ref(),
         Effect::Release(effect) => Some(&effect.unit),
         Effect::File { .. }
         | Effect::Program(_)
@@ -258,6 +260,8 @@ fn changes_security(effect: &Effect) -> bool {
         Effect::Knob(effect) => {
             ["kernel.", "fs.protected_", "user."].iter().any(|of| effect.knob.as_str().starts_with(of))
         }
+        // Not who may log in or what may run: which of two keys of the same names is served.
+        Effect::Certificate(_) => false,
         // The firewall is asked about by its verb, which a policy may name; for the files above none can.
         Effect::Program(_) | Effect::Http(_) | Effect::Container(_) | Effect::Firewall(_) => false,
     }
@@ -278,6 +282,7 @@ fn file_path(effect: &Effect) -> Option<String> {
         Effect::Unit { .. }
         | Effect::Group { .. }
         | Effect::Process { .. }
+        | Effect::Certificate(_)
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)

@@ -70,6 +70,8 @@ pub(super) const fn affects_service(effect: &Effect) -> bool {
             | UnitVerb::SetProperty { .. } => true,
         },
         Effect::Group { .. } | Effect::Process { .. } => true,
+        // Whoever serves it loads the files at its next reload or start.
+        Effect::Certificate(_) => true,
         // What a program or a request does is known to those who approved it, and to nobody here.
         Effect::Program(_) | Effect::Http(_) | Effect::Release(_) => true,
         Effect::Container(effect) => match effect.verb {
@@ -109,6 +111,7 @@ const fn row(effect: &Effect) -> [u64; 4] {
             GroupVerb::SetAffinity { .. } => [60, 80, 80, 150],
         },
         Effect::Process { signal, .. } => kill(KillWhom::Main, *signal),
+        Effect::Certificate(_) => [100, 150, 150, 300],
         Effect::Program(_) => [100, 200, 250, 450],
         Effect::Http(_) => [100, 200, 250, 400],
         // Of the whole machine, and every service on it.

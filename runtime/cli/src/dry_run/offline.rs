@@ -163,6 +163,7 @@ fn world(
         roots,
         releases: theriac_runner::releases::Releases::default(),
         additions: theriac_runner::additions::Additions::default(),
+        renewals: theriac_runner::renewals::Renewals::default(),
         hands: theriac_runner::hands::Hands::default(),
     };
     Ok((world, observer))

@@ -9,6 +9,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
+use super::certificates;
 use theriac_authority::grant::never_unit;
 use theriac_authority::host::DEFAULT;
 use theriac_model::id::UnitName;
@@ -34,6 +35,8 @@ pub(super) struct Machine {
     mounts: BTreeSet<MountPath>,
     /// Running units of systemd, each with where it listens.
     units: BTreeMap<UnitName, BTreeSet<SocketAddrV4>>,
+    /// What nginx serves.
+    certificates: Vec<certificates::Served>,
     /// systemd itself named the units: they are services that are there to stay.
     vouched: bool,
     /// The socket of an engine of containers.
@@ -59,7 +62,14 @@ impl Machine {
         }
         let engine = ENGINES.into_iter().find(|path| is_socket(path));
         let nftables = fs::read_to_string(NFTABLES).is_ok_and(|users| users.trim() != "0");
-        Self { mounts: filesystems(&mounts), engine, nftables, ..Self::with_units(units, lasting_services()) }
+        let certificates = certificates::look();
+        Self {
+            mounts: filesystems(&mounts),
+            certificates,
+            engine,
+            nftables,
+            ..Self::with_units(units, lasting_services())
+        }
     }
 
     /// The units that systemd names, or those that were found running; never one that nobody can be granted.
@@ -98,13 +108,20 @@ impl Machine {
                 );
             }
         }
+        text.push_str(&certificates::lines(&self.certificates));
         text
     }
 
     /// What a person has to add.
     pub(super) fn notes(&self) -> Vec<String> {
-        let mut notes =
-            vec!["certificates and databases are not looked for yet: watch them with what you have".to_owned()];
+        let mut notes = vec!["databases are not looked for yet: watch them with what you have".to_owned()];
+        let found = match self.certificates.len() {
+            0 => {
+                "no certificates of nginx were found: list those of others as [[certificate]] in runner.toml".to_owned()
+            }
+            found => format!("{found} certificates of nginx are in runner.toml, each behind a `#`"),
+        };
+        notes.push(found);
         if !rustix::process::geteuid().is_root() {
             notes.push("not root: which unit listens where could not be seen".to_owned());
         }

@@ -111,8 +111,15 @@ fn lock(layout: &Layout) -> Result<File, Failure> {
 
 /// Nor beside a packaged installation that uses the same directory.
 fn nobody_listens(layout: &Layout) -> Result<(), Failure> {
-    let sockets =
-        [Socket::Launcher, Socket::CourierNet, Socket::CourierDocker, Socket::Runner, Socket::Operator, Socket::Agent];
+    let sockets = [
+        Socket::Launcher,
+        Socket::CourierNet,
+        Socket::CourierDocker,
+        Socket::CourierAcme,
+        Socket::Runner,
+        Socket::Operator,
+        Socket::Agent,
+    ];
     let live = sockets.into_iter().any(|socket| UnixStream::connect(layout.socket(socket)).is_ok());
     if live { Err(running_already(layout)) } else { Ok(()) }
 }
@@ -182,6 +189,10 @@ fn specs(layout: &Layout, host: &HostConfig, users: Option<&Uids>) -> Result<Vec
         specs.push(
             spec("courier", "theriac-courier", Socket::CourierNet, users.map(|users| users.courier_net)).after("net"),
         );
+    }
+    if host.needs_courier_acme() {
+        let uid = users.map(|users| users.courier_acme);
+        specs.push(spec("acme-courier", "theriac-courier", Socket::CourierAcme, uid).after("acme"));
     }
     if host.needs_courier_docker() {
         let uid = users.map(|users| users.courier_docker);
@@ -325,6 +336,11 @@ mod tests {
         assert_eq!(names(""), ["runner", "agent"]);
         let service = "[[service]]\nname = \"web\"\nhealth = [{ tcp = \"127.0.0.1:1\" }]\n";
         assert_eq!(names(service), ["launcher", "courier", "runner", "agent"]);
+        let certificate = "[[certificate]]\nname = \"a\"\ncertificate = \"/etc/ssl/a/c.pem\"\nkey = \"/etc/ssl/a/k.pem\"\nnames = [\"a.test\"]\n";
+        assert_eq!(names(certificate), ["runner", "agent"]);
+        let renewed =
+            format!("{certificate}verbs = [\"renew\"]\nwebroot = \"/srv/www\"\naddress = \"127.0.0.1:443\"\n");
+        assert_eq!(names(&renewed), ["courier", "acme-courier", "runner", "agent"]);
         let container = "[[container]]\nlabel = \"api\"\nname = \"api\"\n";
         assert_eq!(names(container), ["docker-courier", "runner", "agent"]);
         let program = "[[program]]\npath = \"/bin/true\"\nuser = 998\n";

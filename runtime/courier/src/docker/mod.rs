@@ -54,6 +54,7 @@ fn group_of(config: &DockerConfig) -> Option<u32> {
 impl Errands for Docker {
     type Request = DockerRequest;
     type Answer = DockerAnswer;
+    type Visit = ();
     const SOCKET: Socket = Socket::CourierDocker;
     /// The longest request holds a label of 257 bytes, or an image's name of 383 and two ids.
     const MAX_REQUEST: u32 = 2 << 10;
@@ -63,7 +64,7 @@ impl Errands for Docker {
         matches!(request, DockerRequest::Hello { .. })
     }
 
-    fn hello(version: String) -> DockerAnswer {
+    fn hello(&self, version: String) -> DockerAnswer {
         DockerAnswer::Hello { version }
     }
 
@@ -71,12 +72,12 @@ impl Errands for Docker {
         DockerAnswer::Refused(reason)
     }
 
-    async fn run(&self, request: DockerRequest) -> DockerAnswer {
+    async fn run(&self, (): &(), request: DockerRequest) -> DockerAnswer {
         let Ok(_slot) = self.slots.try_acquire() else {
             return DockerAnswer::Refused(format!("{} requests to the engine run already", self.most));
         };
         match request {
-            DockerRequest::Hello { version } => Self::hello(version),
+            DockerRequest::Hello { version } => self.hello(version),
             DockerRequest::Find { selector } => self.engine.find(&selector).await,
             DockerRequest::Change { timeout, .. } if timeout > MAX_JOB => {
                 DockerAnswer::Refused(format!("a change may take at most {MAX_JOB}"))

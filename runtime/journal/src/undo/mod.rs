@@ -146,6 +146,11 @@ impl UndoStore {
         if small.len() as u64 <= INLINE {
             return Ok(Preimage::Inline(Blob(small)));
         }
+        self.put_apart(source)
+    }
+
+    /// The same, and never in the record itself, however small: records are exported, and a private key must not be.
+    pub fn put_apart<R: Read + Seek>(&mut self, source: &mut R) -> Result<Preimage, PutError> {
         source.seek(SeekFrom::Start(0)).map_err(PutError::Source)?;
         match self.put_file(source) {
             Err(PutError::Disk(error)) if is_full(&error.source) => {

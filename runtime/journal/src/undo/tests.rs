@@ -50,6 +50,14 @@ fn small_ones_travel_in_the_record_and_larger_ones_are_stored() {
 }
 
 #[test]
+fn what_is_put_apart_is_never_in_the_record_however_small() {
+    let (_scratch, mut store) = store();
+    let preimage = store.put_apart(&mut Cursor::new(b"secret")).unwrap();
+    assert!(matches!(preimage, Preimage::Stored { bytes: 6, .. }));
+    assert_eq!(get(&store, &preimage), b"secret");
+}
+
+#[test]
 fn the_same_content_is_kept_once_and_survives_a_restart() {
     let (scratch, mut store) = store();
     let first = put(&mut store, &text(50_000));

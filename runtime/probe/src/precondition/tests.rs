@@ -229,3 +229,34 @@ fn an_oom_kill_is_a_fault_while_its_victim_is_down() {
     let quiet = Case::web().state(failed).series(Metric::UnitOomKills, &[2.0, 2.0]);
     assert_eq!(quiet.present(FaultKind::OomKill), Some(false), "old kills are no news");
 }
+
+#[test]
+fn a_certificate_is_measured_by_its_file_and_by_what_is_served() {
+    let day = 86_400;
+    let now = NOW.0 / 1000;
+    let measure = |file: Option<u64>, served: ServedReading| {
+        let mut case = Case::new("certificate:web", Thresholds::default());
+        let name = theriac_model::id::Label::parse("web").unwrap();
+        case.facts.certificates.insert(name, CertificateReading { at: NOW, file_until: file, served });
+        case.measure(FaultKind::CertificateExpiry)
+    };
+    let of_file = |not_after| ServedReading::Until { not_after, of_file: true };
+    let other = |not_after| ServedReading::Until { not_after, of_file: false };
+    for (file, served, present) in [
+        (Some(now + 13 * day), ServedReading::NotAsked, Some(true)),
+        (Some(now + 15 * day), ServedReading::NotAsked, Some(false)),
+        (Some(now - day), of_file(now - day), Some(true)),
+        (Some(now + 60 * day), of_file(now + 60 * day), Some(false)),
+        (Some(now + 60 * day), other(now - day), Some(true)),
+        // What can't be seen is not well, and not at fault either.
+        (Some(now + 60 * day), ServedReading::NotSeen, None),
+        (Some(now - day), ServedReading::NotSeen, Some(true)),
+        (None, ServedReading::NotAsked, None),
+        (None, of_file(now + 60 * day), None),
+    ] {
+        assert_eq!(measure(file, served).present, present, "{file:?} {served:?}");
+    }
+    let stale = measure(Some(now - day), other(now - 2 * day));
+    assert!(stale.badness > measure(Some(now - day), ServedReading::NotAsked).badness);
+    assert!(stale.summary.contains("another one is served, which expired 48 h ago"), "{}", stale.summary);
+}

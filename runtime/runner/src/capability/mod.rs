@@ -1,5 +1,6 @@
 //! The capabilities: one module per interface of the contract. Each reads by itself, and hands every change to the gate.
 
+pub(crate) mod certificates;
 pub(crate) mod containers;
 pub(crate) mod files;
 pub(crate) mod firewall;

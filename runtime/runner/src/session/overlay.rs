@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use theriac_model::container::{ContainerSelector, RunState};
 use theriac_model::effect::GroupId;
 use theriac_model::firewall::{Network, SetId};
-use theriac_model::id::UnitName;
+use theriac_model::id::{Label, UnitName};
 use theriac_model::kernel::KnobName;
 use theriac_model::release::{ReleaseName, ReleasePlace};
 use theriac_model::unit::{ActiveState, ProcessId};
@@ -31,6 +31,8 @@ pub(crate) enum Assumption {
     Confined { group: GroupId, cpus: u32 },
     /// The process is gone.
     ProcessGone { process: ProcessId },
+    /// The certificate is a new one.
+    Renewed { certificate: Label },
     /// A number of the kernel's has that value.
     Knob { knob: KnobName, value: i64 },
     /// That release is in use.
@@ -52,6 +54,7 @@ pub(crate) struct Overlay {
     units: BTreeMap<UnitName, Option<(ActiveState, &'static str)>>,
     confined: BTreeMap<GroupId, u32>,
     processes: BTreeSet<ProcessId>,
+    renewed: BTreeSet<Label>,
     knobs: BTreeMap<KnobName, i64>,
     releases: BTreeMap<ReleasePlace, ReleaseName>,
     containers: BTreeMap<ContainerSelector, RunState>,
@@ -90,6 +93,9 @@ impl Overlay {
             }
             Assumption::ProcessGone { process } => {
                 self.processes.insert(process);
+            }
+            Assumption::Renewed { certificate } => {
+                self.renewed.insert(certificate);
             }
             Assumption::Knob { knob, value } => {
                 self.knobs.insert(knob, value);
@@ -147,6 +153,10 @@ impl Overlay {
 
 /// What the dry run assumes of things that have one value each.
 impl Overlay {
+    pub(crate) fn is_renewed(&self, certificate: &Label) -> bool {
+        self.renewed.contains(certificate)
+    }
+
     pub(crate) fn knob(&self, knob: &KnobName) -> Option<i64> {
         self.knobs.get(knob).copied()
     }

@@ -6,7 +6,9 @@ use theriac_model::record::Record;
 
 use super::scene::Scene;
 use super::table::Held;
-use crate::capability::{containers, files, firewall, http, kernel, observe, processes, programs, releases, units};
+use crate::capability::{
+    certificates, containers, files, firewall, http, kernel, observe, processes, programs, releases, units,
+};
 use crate::gate::Mode;
 
 pub(crate) fn answer(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Reply {
@@ -59,6 +61,10 @@ fn serve(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Result<Reply
         Call::Probe { handle, verb: theriac_model::call::ProbeCall::Check } => {
             let Held::Probe(label) = held(scene, handle)? else { return Err(mismatch(handle, "a probe")) };
             observe::probe(scene, &label)
+        }
+        Call::Certificate { handle, verb } => {
+            let Held::Certificate(label) = held(scene, handle)? else { return Err(mismatch(handle, "a certificate")) };
+            certificates::serve(scene, mode, &label, verb)
         }
         Call::Program { handle, verb } => {
             let Held::Program(label) = held(scene, handle)? else { return Err(mismatch(handle, "a program")) };
@@ -115,6 +121,7 @@ fn open(scene: &mut Scene<'_>, interface: Interface, text: &str) -> Result<Handl
         Interface::Processes => Held::Group(grants.group(text)?.label.clone()),
         Interface::Series => Held::Series(grants.series(text)?.label.clone()),
         Interface::Probes => Held::Probe(grants.probe(text)?.label.clone()),
+        Interface::Certificates => Held::Certificate(grants.certificate(text)?.label.clone()),
         Interface::Programs => Held::Program(grants.program(text)?.label.clone()),
         Interface::Http => Held::Http(grants.endpoint(text)?.label.clone()),
         Interface::Kernel => Held::Knob(grants.knob(text)?.label.clone()),

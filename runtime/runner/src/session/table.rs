@@ -20,6 +20,7 @@ pub(crate) enum Held {
     Process(Label, ProcessId),
     Series(Label),
     Probe(Label),
+    Certificate(Label),
     Program(Label),
     Http(Label),
     Knob(Label),

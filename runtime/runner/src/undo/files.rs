@@ -88,6 +88,7 @@ pub(super) fn take_back(world: &World, intent: &Intent<'_>, after: Option<&Obser
         | Undo::SetProperty { .. }
         | Undo::SetAffinity { .. }
         | Undo::Renice { .. }
+        | Undo::RestoreCertificate(_)
         | Undo::RunProgram { .. }
         | Undo::SendHttp { .. }
         | Undo::SetKnob { .. }
@@ -359,6 +360,7 @@ pub(crate) const fn verb(intent: &Intent<'_>) -> Option<FileVerb> {
         Effect::Unit { .. }
         | Effect::Group { .. }
         | Effect::Process { .. }
+        | Effect::Certificate(_)
         | Effect::Program(_)
         | Effect::Http(_)
         | Effect::Knob(_)

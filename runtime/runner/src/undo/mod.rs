@@ -13,6 +13,7 @@ pub(crate) use files::{identity, place};
 use std::collections::BTreeMap;
 
 use theriac_journal::Durability;
+use theriac_model::certificate::CertificateEffect;
 use theriac_model::effect::{Effect, Observed, Outcome, Undo, UndoClass, UndoOutcome};
 use theriac_model::id::RunId;
 use theriac_model::record::{Entry, Record};
@@ -122,7 +123,11 @@ pub fn take_back(
     entries: &[Entry],
     verdict: Verdict,
 ) -> Result<Vec<(u32, UndoOutcome)>, WriteError> {
-    each(&*world.writer, run, steps(run, entries), |step| one(world, step, verdict))
+    let steps = steps(run, entries);
+    each(&*world.writer, run, &steps, |index, step| match (one(world, step, verdict), step.intent.effect) {
+        (UndoOutcome::Restored, Effect::Certificate(effect)) => load_again(world, effect, later(&steps, index)),
+        (outcome, _) => outcome,
+    })
 }
 
 /// The same for numbers of the kernel's alone, which need nothing but the kernel: for a runner that has nothing else.
@@ -133,17 +138,17 @@ pub(crate) fn take_back_knobs(
 ) -> Result<Vec<(u32, UndoOutcome)>, WriteError> {
     let mut steps = steps(run, entries);
     steps.retain(|_, step| step.has_set_a_knob());
-    each(writer, run, steps, knob)
+    each(writer, run, &steps, |_, step| knob(step))
 }
 
 fn each(
     writer: &dyn Writer,
     run: &RunId,
-    steps: BTreeMap<u32, Step<'_>>,
-    take_back: impl Fn(&Step<'_>) -> UndoOutcome,
+    steps: &BTreeMap<u32, Step<'_>>,
+    take_back: impl Fn(u32, &Step<'_>) -> UndoOutcome,
 ) -> Result<Vec<(u32, UndoOutcome)>, WriteError> {
     let mut outcomes = Vec::new();
-    for (index, step) in steps.into_iter().rev() {
+    for (index, step) in steps.iter().rev().map(|(index, step)| (*index, step)) {
         // A failure is tried again: the disk may have room by now.
         if let Some(done) = step.undone.filter(|done| !matches!(done, UndoOutcome::Failed { .. })) {
             outcomes.push((index, done.clone()));
@@ -151,7 +156,7 @@ fn each(
         }
         writer.write(Record::UndoIntent { run: run.clone(), index }, Durability::Synced)?;
         crash_point("undo.after-intent");
-        let outcome = take_back(&step);
+        let outcome = take_back(index, step);
         crash_point("undo.after-apply");
         let record = Record::UndoDone { run: run.clone(), index, outcome: outcome.clone() };
         writer.write(record, Durability::Synced)?;
@@ -159,6 +164,21 @@ fn each(
         outcomes.push((index, outcome));
     }
     Ok(outcomes)
+}
+
+fn later<'e>(steps: &BTreeMap<u32, Step<'e>>, index: u32) -> impl Iterator<Item = &'e Effect> {
+    let after = steps.range(index.saturating_add(1)..).map(|(_, step)| step);
+    after.filter(|step| !matches!(step.outcome, Some(Outcome::Denied(_)))).map(|step| step.intent.effect)
+}
+
+/// Who was made to load the new certificate by a later effect of the same run is made to load the old one, in the same way: the
+/// later effect was taken back first, when the new one was still in its place.
+fn load_again<'e>(world: &World, of: &CertificateEffect, later: impl Iterator<Item = &'e Effect>) -> UndoOutcome {
+    let Some(server) = &of.unit else { return UndoOutcome::Restored };
+    let verbs = later.filter_map(|effect| {
+        if let Effect::Unit { unit, verb, .. } = effect { (unit == server).then_some(*verb) } else { None }
+    });
+    units::load_again(world, server, verbs)
 }
 
 fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
@@ -180,6 +200,7 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
         Undo::SetProperty { unit, property } => units::set_property(world, unit, *property, after),
         Undo::SetAffinity { group, masks } => processes::set_affinity(world, group, masks, after),
         Undo::Renice { group, values } => processes::renice(world, group, values, after),
+        Undo::RestoreCertificate(undo) => capability::certificates::take_back(world, intent, undo),
         Undo::RunProgram { inverse } => capability::programs::take_back(world, inverse),
         Undo::SendHttp { inverse } => capability::http::take_back(world, inverse, after),
         Undo::SetKnob { knob, value } => capability::kernel::take_back(knob, *value, after),

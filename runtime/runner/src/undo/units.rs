@@ -93,6 +93,26 @@ pub(super) fn onto_release(world: &World, unit: &UnitName, place: &ReleasePlace,
     }
 }
 
+/// Reloads or restarts a service that one of these verbs, which were taken back before, has made to load its files.
+pub(super) fn load_again(world: &World, unit: &UnitName, verbs: impl Iterator<Item = UnitVerb>) -> UndoOutcome {
+    let by_reload = verbs.filter_map(|verb| match verb {
+        UnitVerb::Reload => Some(true),
+        UnitVerb::Start | UnitVerb::Restart => Some(false),
+        UnitVerb::Stop | UnitVerb::Kill { .. } | UnitVerb::ResetFailed | UnitVerb::SetProperty { .. } => None,
+    });
+    let Some(by_reload) = by_reload.last() else { return UndoOutcome::Restored };
+    let (manager, state) = match reach(world, unit) {
+        Ok(reached) => reached,
+        Err(outcome) => return outcome,
+    };
+    // It loads what is there when it starts.
+    if !state.is_up() {
+        return UndoOutcome::Restored;
+    }
+    let loaded = if by_reload { manager.reload(unit, JOB_TIMEOUT) } else { manager.restart(unit, JOB_TIMEOUT) };
+    loaded.map_or_else(failed, |_| UndoOutcome::Restored)
+}
+
 pub(super) fn set_property(world: &World, unit: &UnitName, before: Property, after: Option<&Observed>) -> UndoOutcome {
     let Some(manager) = world.manager_of(unit) else {
         return failed(format!("no service manager has `{unit}`"));

@@ -3,6 +3,7 @@
 //! Nothing is decided here. What is checked here (budgets, sizes) protects this process and the runner's time; what a remedy
 //! may do is checked by the runner, on the other side of the socket.
 
+mod certificates;
 mod containers;
 mod fault;
 mod files;

@@ -120,6 +120,7 @@ impl Observed {
             | Call::Release { .. }
             | Call::Container { .. }
             | Call::Firewall { .. }
+            | Call::Certificate { .. }
             | Call::Open { .. }
             | Call::Log { .. }
             | Call::Panicked { .. } => {}
@@ -165,6 +166,7 @@ impl Observed {
             | Interface::Kernel
             | Interface::Releases
             | Interface::Containers
+            | Interface::Certificates
             | Interface::Firewall => drop(self.others.insert((interface.grant_table(), label))),
         }
     }

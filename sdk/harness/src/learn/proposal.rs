@@ -94,6 +94,7 @@ impl Base {
             (Interface::Releases, "releases"),
             (Interface::Containers, "containers"),
             (Interface::Firewall, "firewall"),
+            (Interface::Certificates, "certificates"),
         ] {
             if let Some(known) = self.grants.get(interface.grant_table()).filter(|_| imports_it(imported)) {
                 grants.insert(interface.grant_table().to_owned(), known.clone());
@@ -121,6 +122,7 @@ impl Base {
             | Interface::Kernel
             | Interface::Releases
             | Interface::Containers
+            | Interface::Certificates
             | Interface::Firewall => {
                 return Err(format!("it opens {table} `{label}`: only you can write [grants.{table}.{label}]"));
             }

@@ -22,6 +22,7 @@ pub(super) fn exceeds(now: GrantKind<'_>, before: GrantKind<'_>) -> bool {
             | GrantKind::Programs(_)
             | GrantKind::Http(_)
             | GrantKind::Kernel(_)
+            | GrantKind::Certificates(_)
             | GrantKind::Releases(_)
             | GrantKind::Containers(_)
             | GrantKind::Firewall(_),

@@ -1,6 +1,7 @@
 //! One small real world per test: directories on two real devices, a service manager that is a table, a journal in memory.
 
 mod arbitrary;
+mod certificates;
 mod containers;
 mod edges;
 mod files;

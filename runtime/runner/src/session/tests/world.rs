@@ -266,6 +266,7 @@ reproducible = ["**/*.gz"]
         roots: Roots::default(),
         releases: crate::releases::Releases::default(),
         additions: crate::additions::Additions::default(),
+        renewals: crate::renewals::Renewals::default(),
         hands: crate::hands::Hands::default(),
     };
     Place { disk, memory, notes, units, world, grants }
