@@ -67,6 +67,7 @@ pub fn answer(call: &Call) -> Reply {
         | Call::Http { .. }
         | Call::Knob { .. }
         | Call::Release { .. }
-        | Call::Container { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),
+        | Call::Container { .. }
+        | Call::Database { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),
     }
 }

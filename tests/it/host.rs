@@ -494,7 +494,7 @@ fn write_configuration(layout: &Layout, setup: &Setup) {
 fn sign(layout: &Layout, setup: &Setup) {
     let signer = Signer::generate(KeyName::parse("test/signer").unwrap()).unwrap();
     let trust = format!(
-        "[[signer]]\nname = \"test/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"releases-observe\", \"releases-change\", \"containers-observe\", \"containers-change\"]\n",
+        "[[signer]]\nname = \"test/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"releases-observe\", \"releases-change\", \"containers-observe\", \"containers-change\", \"databases-observe\", \"databases-change\"]\n",
         signer.public()
     );
     fs::write(layout.config.join("trust.toml"), trust).unwrap();

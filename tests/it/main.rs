@@ -14,6 +14,7 @@ mod catalogue;
 mod containers;
 mod contract;
 mod crash;
+mod databases;
 mod deny;
 mod evil_agent;
 mod evil_worker;

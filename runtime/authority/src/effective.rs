@@ -16,6 +16,7 @@ use crate::host::{DirectoryConfig, HostConfig};
 use crate::manifest::{Limits, Manifest, OnAmbiguous};
 
 mod container;
+mod database;
 mod dir;
 mod globs;
 mod group;
@@ -29,6 +30,7 @@ pub(crate) mod template;
 mod unit;
 
 pub use container::BoundContainer;
+pub use database::BoundDatabase;
 pub use dir::{BoundDir, Spent, Use};
 pub use globs::{GlobError, Globs};
 pub use group::BoundGroup;
@@ -63,6 +65,8 @@ pub struct Effective {
     pub releases: BTreeMap<Label, BoundRelease>,
     /// Containers, by label.
     pub containers: BTreeMap<Label, BoundContainer>,
+    /// Database servers, by label.
+    pub databases: BTreeMap<Label, BoundDatabase>,
     /// What one run may use.
     pub limits: Limits,
     /// What happens when a result is unknown.
@@ -94,6 +98,7 @@ pub fn bind_within(
         kernel: BTreeMap::new(),
         releases: BTreeMap::new(),
         containers: BTreeMap::new(),
+        databases: BTreeMap::new(),
         limits: manifest.limits,
         on_ambiguous: manifest.on_ambiguous,
         unbound: BTreeMap::new(),
@@ -152,6 +157,10 @@ impl Effective {
                 let bound = BoundContainer::bind(grant.label, asked, host, target)?;
                 self.containers.insert(label, bound);
             }
+            GrantKind::Databases(asked) => {
+                let bound = BoundDatabase::bind(grant.label, asked, host, target)?;
+                self.databases.insert(label, bound);
+            }
         }
         Ok(())
     }
@@ -204,6 +213,11 @@ impl Effective {
     /// The container of a label.
     pub fn container(&self, label: &str) -> Result<&BoundContainer, Denial> {
         self.find(&self.containers, Interface::Containers, label)
+    }
+
+    /// The database server of a label.
+    pub fn server(&self, label: &str) -> Result<&BoundDatabase, Denial> {
+        self.find(&self.databases, Interface::Databases, label)
     }
 
     fn find<'a, T>(&self, bound: &'a BTreeMap<Label, T>, interface: Interface, label: &str) -> Result<&'a T, Denial> {

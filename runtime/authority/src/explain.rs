@@ -9,7 +9,9 @@ use serde::Serialize;
 use theriac_model::id::Digest;
 use theriac_model::target::Target;
 
-use crate::effective::{self, BoundContainer, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, Effective};
+use crate::effective::{
+    self, BoundContainer, BoundDatabase, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, Effective,
+};
 use crate::grant::{self, GrantRef, called, sentence};
 use crate::host::HostConfig;
 use crate::manifest::Manifest;
@@ -220,6 +222,7 @@ fn allowed(grant: GrantRef<'_>, effective: &Effective) -> Option<String> {
         GrantKind::Kernel(_) => effective.kernel.get(grant.label).map(BoundKnob::words),
         GrantKind::Releases(_) => effective.releases.get(grant.label).map(BoundRelease::words),
         GrantKind::Containers(_) => effective.containers.get(grant.label).map(BoundContainer::words),
+        GrantKind::Databases(_) => effective.databases.get(grant.label).map(BoundDatabase::words),
     }
 }
 

@@ -82,12 +82,14 @@ macro_rules! verbs {
 
 // After the macro, which they use.
 mod container;
+mod database;
 mod http;
 mod kernel;
 mod program;
 mod release;
 
 pub use container::{ContainerSource, ContainersGrant, ContainersVerb};
+pub use database::{Applications, DatabasesGrant, DatabasesVerb, EndingBounds, ServerSource};
 pub use http::{HttpGrant, InverseRequest};
 pub use kernel::{KernelGrant, KernelVerb};
 pub use program::{ProgramsGrant, SlotSpec};
@@ -211,6 +213,8 @@ pub struct Grants {
     pub releases: BTreeMap<Label, ReleasesGrant>,
     /// `[grants.containers.L]`.
     pub containers: BTreeMap<Label, ContainersGrant>,
+    /// `[grants.databases.L]`.
+    pub databases: BTreeMap<Label, DatabasesGrant>,
 }
 
 /// One grant with its place, for filters such as signers' scopes.
@@ -245,6 +249,8 @@ pub enum GrantKind<'a> {
     Releases(&'a ReleasesGrant),
     /// Of `containers`.
     Containers(&'a ContainersGrant),
+    /// Of `databases`.
+    Databases(&'a DatabasesGrant),
 }
 
 impl GrantKind<'_> {
@@ -261,6 +267,7 @@ impl GrantKind<'_> {
             Self::Kernel(_) => Interface::Kernel,
             Self::Releases(_) => Interface::Releases,
             Self::Containers(_) => Interface::Containers,
+            Self::Databases(_) => Interface::Databases,
         }
     }
 
@@ -273,6 +280,7 @@ impl GrantKind<'_> {
             Self::Kernel(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Releases(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Containers(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
+            Self::Databases(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Http(grant) => grant.methods.iter().map(|method| method.as_str()).collect(),
             Self::Programs(_) => vec!["run"],
             Self::Series(_) | Self::Probes(_) => Vec::new(),
@@ -288,6 +296,7 @@ impl GrantKind<'_> {
             Self::Kernel(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Releases(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Containers(grant) => grant.verbs.iter().any(|verb| verb.changes()),
+            Self::Databases(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Http(grant) => grant.methods.iter().any(|method| method.changes()),
             Self::Programs(grant) => grant.changes,
             Self::Series(_) | Self::Probes(_) => false,
@@ -307,6 +316,7 @@ impl GrantKind<'_> {
             Self::Kernel(grant) => &grant.why,
             Self::Releases(grant) => &grant.why,
             Self::Containers(grant) => &grant.why,
+            Self::Databases(grant) => &grant.why,
         }
     }
 }
@@ -330,6 +340,7 @@ impl Grants {
             .chain(each(&self.kernel, GrantKind::Kernel))
             .chain(each(&self.releases, GrantKind::Releases))
             .chain(each(&self.containers, GrantKind::Containers))
+            .chain(each(&self.databases, GrantKind::Databases))
     }
 }
 

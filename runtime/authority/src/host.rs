@@ -18,6 +18,7 @@ use crate::effective::Globs;
 use crate::grant::{FilesVerb, ProcessesVerb, UnitsVerb, WordError, never};
 
 mod container;
+mod database;
 mod http;
 mod kernel;
 mod program;
@@ -25,6 +26,7 @@ mod release;
 mod targets;
 mod window;
 pub use container::ContainerConfig;
+pub use database::DatabaseConfig;
 pub use http::EndpointConfig;
 pub use kernel::KnobConfig;
 pub use program::ProgramConfig;
@@ -68,6 +70,8 @@ pub struct HostConfig {
     pub releases: Vec<ReleaseConfig>,
     /// `[[container]]`.
     pub containers: Vec<ContainerConfig>,
+    /// `[[database]]`.
+    pub databases: Vec<DatabaseConfig>,
     /// `[uids]`; `None` where the processes share one user.
     pub uids: Option<Uids>,
     /// The D-Bus address to use in place of the system bus.
@@ -164,12 +168,16 @@ pub struct Uids {
     pub courier_net: u32,
     /// Of the `docker` courier.
     pub courier_docker: u32,
+    /// Of the `databases` courier.
+    pub courier_databases: u32,
     /// Of the workers, one for each run at the same time.
     pub worker: Vec<u32>,
 }
 
 /// When `[uids]` does not say: files from before there was a `docker` courier don't.
 const BUILT_IN_COURIER_DOCKER: u32 = 61_108;
+/// When `[uids]` does not say: files from before there was a `databases` courier don't.
+const BUILT_IN_COURIER_DATABASES: u32 = 61_107;
 
 impl Uids {
     /// For `theriac up` as root without `[uids]`: numbers that systemd and the distributions leave to nobody (60706 to 61183).
@@ -178,13 +186,16 @@ impl Uids {
             agent: 61_101,
             courier_net: 61_102,
             courier_docker: BUILT_IN_COURIER_DOCKER,
+            courier_databases: BUILT_IN_COURIER_DATABASES,
             worker: vec![61_103, 61_104, 61_105, 61_106],
         }
     }
 
     /// Every one of them.
     pub fn all(&self) -> impl Iterator<Item = u32> {
-        [self.agent, self.courier_net, self.courier_docker].into_iter().chain(self.worker.iter().copied())
+        [self.agent, self.courier_net, self.courier_docker, self.courier_databases]
+            .into_iter()
+            .chain(self.worker.iter().copied())
     }
 }
 
@@ -204,6 +215,7 @@ const TOP_KEYS: &[&str] = &[
     "knob",
     "release",
     "container",
+    "database",
     "uids",
     "systemd",
 ];
@@ -236,6 +248,7 @@ impl Default for HostConfig {
             knobs: Vec::new(),
             releases: Vec::new(),
             containers: Vec::new(),
+            databases: Vec::new(),
             uids: None,
             systemd_address: None,
             own: Vec::new(),
@@ -272,6 +285,7 @@ impl HostConfig {
         config.knobs = each(top.optional("knob"), kernel::parse)?;
         config.releases = each(top.optional("release"), release::parse)?;
         config.containers = container::list(top.optional("container"))?;
+        config.databases = database::list(top.optional("database"))?;
         config.uids = top.optional("uids").map(uids).transpose()?;
         if let Some(field) = top.optional("systemd") {
             config.systemd_address = Some(systemd(field)?);
@@ -307,6 +321,13 @@ impl HostConfig {
             thresholds: mount.thresholds,
             backend: None,
         });
+        let pools = self.databases.iter().map(|database| TargetSpec {
+            target: Target::Pool(database.name.clone()),
+            traffic_share: database.traffic_share,
+            health: Vec::new(),
+            thresholds: Thresholds::default(),
+            backend: None,
+        });
         let machine = TargetSpec {
             target: Target::Host,
             traffic_share: None,
@@ -321,7 +342,7 @@ impl HostConfig {
             thresholds: container.thresholds,
             backend: None,
         });
-        units.chain(mounts).chain(containers).chain([machine]).collect()
+        units.chain(mounts).chain(containers).chain(pools).chain([machine]).collect()
     }
 
     /// The configuration of one target; `None` where it is not listed.
@@ -359,6 +380,11 @@ impl HostConfig {
     /// A container is listed, so the `docker` courier is needed.
     pub fn needs_courier_docker(&self) -> bool {
         !self.containers.is_empty()
+    }
+
+    /// A database is listed, so the `databases` courier is needed.
+    pub fn needs_courier_databases(&self) -> bool {
+        !self.databases.is_empty()
     }
 
     /// The listed mount a path lies on: the longest one that it is below. `None` where none is listed.
@@ -423,13 +449,16 @@ fn limits(field: Field, limits: &mut RunLimits) -> Result<(), Mistake> {
 
 fn uids(field: Field) -> Result<Uids, Mistake> {
     let whole = field.clone();
-    let mut table = field.table(&["agent", "courier_net", "courier_docker", "worker"])?;
+    let mut table = field.table(&["agent", "courier_net", "courier_docker", "courier_databases", "worker"])?;
     // 65534 is `nobody`, which NFS and half the machine share: no wall there.
     let uid = |field: &Field| field.integer(1_u32, 65_533);
     let uids = Uids {
         agent: uid(&table.required("agent", "a uid")?)?,
         courier_net: uid(&table.required("courier_net", "a uid")?)?,
         courier_docker: table.optional("courier_docker").map_or(Ok(BUILT_IN_COURIER_DOCKER), |field| uid(&field))?,
+        courier_databases: table
+            .optional("courier_databases")
+            .map_or(Ok(BUILT_IN_COURIER_DATABASES), |field| uid(&field))?,
         worker: table.required("worker", "a list of uids")?.list()?.iter().map(uid).collect::<Result<_, _>>()?,
     };
     if uids.worker.is_empty() {

@@ -56,11 +56,15 @@ pub enum Class {
     ContainersObserve,
     /// Containers: anything else.
     ContainersChange,
+    /// Databases: who is connected, how they are set.
+    DatabasesObserve,
+    /// Databases: ending sessions, setting.
+    DatabasesChange,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Observe,
         Self::FilesRead,
         Self::FilesChange,
@@ -78,6 +82,8 @@ impl Class {
         Self::ReleasesChange,
         Self::ContainersObserve,
         Self::ContainersChange,
+        Self::DatabasesObserve,
+        Self::DatabasesChange,
     ];
 
     /// The word used in `trust.toml`.
@@ -100,6 +106,8 @@ impl Class {
             Self::ReleasesChange => "releases-change",
             Self::ContainersObserve => "containers-observe",
             Self::ContainersChange => "containers-change",
+            Self::DatabasesObserve => "databases-observe",
+            Self::DatabasesChange => "databases-change",
         }
     }
 
@@ -134,6 +142,9 @@ impl Class {
                 Self::ContainersChange,
                 grant.verbs.iter().map(|verb| verb.changes()).collect(),
             ),
+            GrantKind::Databases(grant) => {
+                (Self::DatabasesObserve, Self::DatabasesChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
+            }
             GrantKind::Series(_) | GrantKind::Probes(_) => return vec![Self::Observe],
         };
         verbs.into_iter().map(|verb_changes| if verb_changes { changes } else { reads }).collect()

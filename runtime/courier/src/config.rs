@@ -109,7 +109,8 @@ impl CourierConfig {
     }
 }
 
-fn tls(ca_files: &[PathBuf], public: bool) -> Result<ClientConfig, ConfigError> {
+/// What TLS is spoken with: these roots, and the public ones or not.
+pub(crate) fn tls(ca_files: &[PathBuf], public: bool) -> Result<ClientConfig, ConfigError> {
     let mut roots = RootCertStore::empty();
     if public {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

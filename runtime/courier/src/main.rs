@@ -1,9 +1,10 @@
-//! `theriac-courier net` and `theriac-courier docker`: arguments, then [`theriac_courier::run`] or
-//! [`theriac_courier::docker::run`].
+//! `theriac-courier net`, `docker` and `databases`: arguments, then [`theriac_courier::run`], [`theriac_courier::docker::run`] or
+//! [`theriac_courier::databases::run`].
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use theriac_courier::config::CourierConfig;
+use theriac_courier::databases::DatabasesConfig;
 use theriac_courier::docker::config::DockerConfig;
 use theriac_start::{Place, User};
 
@@ -21,6 +22,8 @@ enum Kind {
     Net(Arguments),
     /// Containers of the machine's engine, over its Unix socket.
     Docker(Arguments),
+    /// Sessions and settings of database servers, over connections that are kept.
+    Databases(Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,17 +39,25 @@ fn main() -> anyhow::Result<()> {
         Kind::Net(Arguments { place, user }) => {
             let layout = place.begin().context("asking to end with the parent")?;
             let path = layout.config.join("courier-net.toml");
-            let config =
-                CourierConfig::load(&path).with_context(|| format!("the configuration `{}`", path.display()))?;
+            let config = CourierConfig::load(&path).with_context(|| refused(&path))?;
             theriac_courier::run(config, &layout, user.identity())?;
         }
         Kind::Docker(Arguments { place, user }) => {
             let layout = place.begin().context("asking to end with the parent")?;
             let path = layout.config.join("courier-docker.toml");
-            let config =
-                DockerConfig::load(&path).with_context(|| format!("the configuration `{}`", path.display()))?;
+            let config = DockerConfig::load(&path).with_context(|| refused(&path))?;
             theriac_courier::docker::run(&config, &layout, user.identity())?;
+        }
+        Kind::Databases(Arguments { place, user }) => {
+            let layout = place.begin().context("asking to end with the parent")?;
+            let path = layout.config.join("courier-databases.toml");
+            let config = DatabasesConfig::load(&path).with_context(|| refused(&path))?;
+            theriac_courier::databases::run(config, &layout, user.identity())?;
         }
     }
     Ok(())
+}
+
+fn refused(path: &std::path::Path) -> String {
+    format!("the configuration `{}`", path.display())
 }

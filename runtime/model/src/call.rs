@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::container::{ContainerCall, ContainerInfo};
+use crate::database::{DatabaseCall, DatabaseUsage, SettingInfo};
 use crate::denial::Denial;
 use crate::fault::Severity;
 use crate::http::{HttpAnswer, HttpCall};
@@ -45,6 +46,8 @@ pub enum Interface {
     Releases,
     /// `containers`: a container.
     Containers,
+    /// `databases`: a database server.
+    Databases,
 }
 
 impl Interface {
@@ -61,6 +64,7 @@ impl Interface {
             Self::Kernel => "kernel",
             Self::Releases => "releases",
             Self::Containers => "containers",
+            Self::Databases => "databases",
         }
     }
 
@@ -75,12 +79,13 @@ impl Interface {
             | Self::Http
             | Self::Kernel
             | Self::Releases
-            | Self::Containers => self.grant_table(),
+            | Self::Containers
+            | Self::Databases => self.grant_table(),
         }
     }
 
     /// Every interface.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Files,
         Self::Units,
         Self::Processes,
@@ -91,6 +96,7 @@ impl Interface {
         Self::Kernel,
         Self::Releases,
         Self::Containers,
+        Self::Databases,
     ];
 }
 
@@ -130,6 +136,8 @@ pub enum Call {
     Release { handle: Handle, verb: ReleaseCall },
     /// A verb of `containers.container`.
     Container { handle: Handle, verb: ContainerCall },
+    /// A verb of `databases.server`.
+    Database { handle: Handle, verb: DatabaseCall },
 }
 
 /// Order of a directory listing.
@@ -308,6 +316,10 @@ pub enum Reply {
     Release(ReleaseInfo),
     /// A container.
     Container(ContainerInfo),
+    /// Who is connected to a database.
+    Database(DatabaseUsage),
+    /// Settings of a database.
+    Settings(Vec<SettingInfo>),
 }
 
 /// An entry handle with its name, which is for people only.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::container::{ContainerEffect, ContainerId, ContainerRef, ContainerSelector, RunState};
+use crate::database::{DatabaseEffect, DatabaseUndo, SessionState, SettingState};
 use crate::http::{HttpEffect, HttpRequest};
 use crate::id::{Digest, Label, UnitName};
 use crate::kernel::{KnobEffect, KnobName};
@@ -36,6 +37,8 @@ pub enum Effect {
     Release(ReleaseEffect),
     /// A change of one container.
     Container(ContainerEffect),
+    /// A change of a database server.
+    Database(DatabaseEffect),
 }
 
 /// One regular file: device and inode are the identity, the path is where it was found.
@@ -171,6 +174,7 @@ impl Effect {
             Self::Knob(effect) => effect.verb(),
             Self::Release(effect) => effect.verb(),
             Self::Container(effect) => effect.verb(),
+            Self::Database(effect) => effect.verb(),
         }
     }
 
@@ -185,6 +189,7 @@ impl Effect {
             Self::Knob(_) => "kernel",
             Self::Release(_) => "releases",
             Self::Container(_) => "containers",
+            Self::Database(_) => "databases",
         }
     }
 
@@ -200,6 +205,7 @@ impl Effect {
             Self::Knob(effect) => &effect.label,
             Self::Release(effect) => &effect.label,
             Self::Container(effect) => &effect.label,
+            Self::Database(effect) => &effect.label,
         }
     }
 
@@ -208,7 +214,8 @@ impl Effect {
         match self {
             Self::File { verb, .. } => !matches!(verb, FileVerb::Append { .. }),
             Self::Unit { verb, .. } => !matches!(verb, UnitVerb::Restart | UnitVerb::Kill { .. }),
-            Self::Group { .. } | Self::Knob(_) => true,
+            // A session is ended once: there is no second one of the same birth.
+            Self::Group { .. } | Self::Knob(_) | Self::Database(_) => true,
             // Asked for twice, it goes back by two releases.
             Self::Process { .. } | Self::Release(_) => false,
             Self::Program(effect) => effect.idempotent,
@@ -231,6 +238,7 @@ impl Effect {
             (Self::Knob(now), Self::Knob(planned)) => now.is_within(planned),
             (Self::Release(now), Self::Release(planned)) => now.is_within(planned),
             (Self::Container(now), Self::Container(planned)) => now.is_within(planned),
+            (Self::Database(now), Self::Database(planned)) => now.is_within(planned),
             (
                 Self::File { .. }
                 | Self::Unit { .. }
@@ -240,7 +248,8 @@ impl Effect {
                 | Self::Http(_)
                 | Self::Knob(_)
                 | Self::Release(_)
-                | Self::Container(_),
+                | Self::Container(_)
+                | Self::Database(_),
                 _,
             ) => false,
         }
@@ -324,6 +333,7 @@ impl fmt::Display for Effect {
             Self::Knob(effect) => effect.fmt(f),
             Self::Release(effect) => effect.fmt(f),
             Self::Container(effect) => effect.fmt(f),
+            Self::Database(effect) => effect.fmt(f),
         }
     }
 }
@@ -377,6 +387,8 @@ pub enum Undo {
     StopContainer { selector: ContainerSelector, id: ContainerId },
     /// Starts a container that was running before.
     StartContainer { selector: ContainerSelector, id: ContainerId },
+    /// Puts a setting of a database back as it was.
+    SetDatabase(DatabaseUndo),
     /// Nothing can be done, or nothing needs doing.
     Nothing { reason: String },
 }
@@ -441,6 +453,10 @@ pub enum Observed {
     Release(ReleaseName),
     /// That container is in that state.
     Container { container: ContainerRef, run: RunState, restarts: u32 },
+    /// A session of a database is in that state, or is gone.
+    Session(Option<SessionState>),
+    /// A setting of a database is in that state.
+    Setting(SettingState),
 }
 
 impl fmt::Display for Observed {
@@ -470,6 +486,9 @@ impl fmt::Display for Observed {
             Self::Container { run, restarts, .. } => {
                 write!(f, "{}, started again {restarts} times by the engine", run.as_str())
             }
+            Self::Session(None) => f.write_str("the session is gone"),
+            Self::Session(Some(state)) => write!(f, "the session is {state}"),
+            Self::Setting(setting) => setting.fmt(f),
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod call;
 pub mod catalog;
 pub mod container;
+pub mod database;
 pub mod denial;
 pub mod diagnosis;
 pub mod effect;

@@ -30,6 +30,8 @@ pub enum Socket {
     CourierNet,
     /// The runner asks the `docker` courier.
     CourierDocker,
+    /// The runner asks the `databases` courier.
+    CourierDatabases,
     /// The runner asks the launcher.
     Launcher,
 }
@@ -43,6 +45,7 @@ impl Socket {
             Self::Agent => "agent.sock",
             Self::CourierNet => "courier-net.sock",
             Self::CourierDocker => "courier-docker.sock",
+            Self::CourierDatabases => "courier-databases.sock",
             Self::Launcher => "launcher.sock",
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod courier;
+pub mod database;
 pub mod docker;
 pub mod fence;
 pub mod frame;

@@ -33,8 +33,9 @@ use crate::backend::{Managers, systemd_runs};
 use crate::book::Book;
 use crate::clock;
 use crate::courier::NetCourier;
+use crate::databases::DatabaseCourier;
 use crate::docker::DockerCourier;
-use crate::hands::{Containers, Hands};
+use crate::hands::{Containers, Databases, Hands};
 use crate::observer::{Observer, Prober, Watched};
 use crate::operator_socket::OperatorSocket;
 use crate::parts::Parts;
@@ -226,6 +227,7 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
     let mut disabled = Vec::new();
     let (managers, mut hands) = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
     hands.containers = containers(layout, &rules.host, book.epoch(), &mut disabled);
+    hands.databases = databases(layout, &rules.host, book.epoch(), &mut disabled);
     let net = courier(layout, &rules.host, book.epoch()).map(Arc::new);
     if rules.host.endpoints.is_empty() {
         disabled.push("http: no [[endpoint]] is listed in runner.toml".to_owned());
@@ -339,6 +341,19 @@ fn containers(
     let courier = DockerCourier::new(&layout.socket(Socket::CourierDocker), epoch);
     Some(match privileged_uids(host) {
         Some(uids) => Arc::new(courier.run_by(uids.courier_docker)),
+        None => Arc::new(courier),
+    })
+}
+
+/// The courier that is connected to the database servers.
+fn databases(layout: &Layout, host: &HostConfig, epoch: u64, disabled: &mut Vec<String>) -> Option<Arc<dyn Databases>> {
+    if !host.needs_courier_databases() {
+        disabled.push("databases: no [[database]] is listed in runner.toml".to_owned());
+        return None;
+    }
+    let courier = DatabaseCourier::new(&layout.socket(Socket::CourierDatabases), epoch);
+    Some(match privileged_uids(host) {
+        Some(uids) => Arc::new(courier.run_by(uids.courier_databases)),
         None => Arc::new(courier),
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use theriac_model::container::{ContainerId, ContainerRef, ContainerSelector, ContainerState, ContainerVerb};
+use theriac_model::database::{Sessions, Setting, SettingChange, SettingState, Termination};
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::http::{HttpAnswer, HttpRequest};
 use theriac_model::id::Label;
@@ -19,6 +20,8 @@ pub struct Hands {
     pub http: Option<Arc<dyn Http>>,
     /// Containers.
     pub containers: Option<Arc<dyn Containers>>,
+    /// Database servers.
+    pub databases: Option<Arc<dyn Databases>>,
 }
 
 impl std::fmt::Debug for Hands {
@@ -27,6 +30,7 @@ impl std::fmt::Debug for Hands {
             .field("programs", &self.programs.is_some())
             .field("http", &self.http.is_some())
             .field("containers", &self.containers.is_some())
+            .field("databases", &self.databases.is_some())
             .finish()
     }
 }
@@ -56,6 +60,18 @@ pub trait Containers: Send + Sync {
     ) -> Result<ContainerState, HandError>;
     /// The last lines of its output, bounded.
     fn log_tail(&self, id: &ContainerId, lines: u32) -> Result<Vec<String>, HandError>;
+}
+
+/// Asks database servers, which it knows by the operator's names.
+pub trait Databases: Send + Sync {
+    /// Who is connected.
+    fn sessions(&self, database: &Label) -> Result<Sessions, HandError>;
+    /// How some settings are.
+    fn settings(&self, database: &Label, settings: &[Setting]) -> Result<Vec<(Setting, SettingState)>, HandError>;
+    /// Ends one session, if it is still the one and still waits: else it is [`HandError::Stale`].
+    fn terminate(&self, database: &Label, termination: &Termination) -> Result<(), HandError>;
+    /// Changes one setting, if it is still as expected: else it is [`HandError::Stale`]. Answers how it is afterwards.
+    fn set(&self, database: &Label, change: &SettingChange) -> Result<SettingState, HandError>;
 }
 
 /// Why a hand did not do what it was told.

@@ -11,7 +11,7 @@ use theriac_probe::group::Groups;
 
 use crate::capability::files::{Archive, PlaceError, state};
 use crate::capability::processes::{facts, mask_of, nice_of, start_of, threads_of};
-use crate::capability::{containers, http, kernel, programs, releases};
+use crate::capability::{containers, databases, http, kernel, programs, releases};
 pub use crate::undo::Intent;
 use crate::undo::{self, identity, place};
 use crate::world::World;
@@ -47,6 +47,7 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
         Effect::Knob(effect) => kernel::observe(intent, effect),
         Effect::Release(effect) => releases::observe(effect),
         Effect::Container(effect) => containers::observe(world, intent, effect),
+        Effect::Database(effect) => databases::observe(world, intent, effect),
     }
 }
 

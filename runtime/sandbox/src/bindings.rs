@@ -39,6 +39,9 @@ pub enum Release {}
 /// A granted container.
 #[derive(Debug)]
 pub enum Container {}
+/// A granted database server.
+#[derive(Debug)]
+pub enum Server {}
 
 mod generated {
     wasmtime::component::bindgen!({
@@ -59,11 +62,12 @@ mod generated {
             "theriac:remedy/kernel.knob": super::Knob,
             "theriac:remedy/releases.release": super::Release,
             "theriac:remedy/containers.container": super::Container,
+            "theriac:remedy/databases.server": super::Server,
         },
     });
 }
 
 pub(crate) use generated::theriac::remedy::{
-    containers, fault, files, http, kernel, log, observe, processes, programs, releases, types, units,
+    containers, databases, fault, files, http, kernel, log, observe, processes, programs, releases, types, units,
 };
 pub(crate) use generated::{Remedy, RemedyPre};

@@ -7,8 +7,8 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{
-    Remedy, RemedyPre, containers, fault, files, http, kernel, log, observe, processes, programs, releases, types,
-    units,
+    Remedy, RemedyPre, containers, databases, fault, files, http, kernel, log, observe, processes, programs, releases,
+    types, units,
 };
 use crate::clock::Clock;
 use crate::compile::Artefact;
@@ -157,6 +157,7 @@ fn link(linker: &mut Linker<State>, interface: Interface) -> wasmtime::Result<()
         Interface::Kernel => kernel::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Releases => releases::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Containers => containers::add_to_linker::<_, HasSelf<State>>(linker, itself),
+        Interface::Databases => databases::add_to_linker::<_, HasSelf<State>>(linker, itself),
     }
 }
 

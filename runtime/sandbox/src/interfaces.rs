@@ -37,11 +37,13 @@ pub enum Interface {
     Releases,
     /// `[grants.containers.LABEL]`.
     Containers,
+    /// `[grants.databases.LABEL]`.
+    Databases,
 }
 
 impl Interface {
     /// Every interface.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Types,
         Self::Fault,
         Self::Log,
@@ -54,6 +56,7 @@ impl Interface {
         Self::Kernel,
         Self::Releases,
         Self::Containers,
+        Self::Databases,
     ];
 
     /// Its name within the package.
@@ -71,6 +74,7 @@ impl Interface {
             Self::Kernel => "kernel",
             Self::Releases => "releases",
             Self::Containers => "containers",
+            Self::Databases => "databases",
         }
     }
 
@@ -92,6 +96,7 @@ impl Interface {
             Self::Kernel => Some("[grants.kernel.LABEL]"),
             Self::Releases => Some("[grants.releases.LABEL]"),
             Self::Containers => Some("[grants.containers.LABEL]"),
+            Self::Databases => Some("[grants.databases.LABEL]"),
         }
     }
 }

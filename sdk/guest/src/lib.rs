@@ -29,6 +29,7 @@ extern crate std;
 #[doc(hidden)]
 pub mod bindings;
 pub mod containers;
+pub mod databases;
 mod denial;
 mod fault;
 pub mod files;

@@ -175,7 +175,8 @@ fn answer(exchanges: &[Exchange], at: usize, call: &Call) -> Reply {
             | Call::Http { .. }
             | Call::Knob { .. }
             | Call::Release { .. }
-            | Call::Container { .. } => {
+            | Call::Container { .. }
+            | Call::Database { .. } => {
                 Reply::Denied(Denial::new(DenialCause::Unavailable, "bench", "bench", "anything"))
             }
         },

@@ -6,6 +6,7 @@
 
 mod bench;
 mod compare;
+mod database;
 mod error;
 mod learn;
 mod licence;

@@ -303,7 +303,8 @@ fn files_of(entries: &[Entry], effects: &BTreeSet<u32>) -> BTreeSet<FileKey> {
         | Effect::Http(_)
         | Effect::Knob(_)
         | Effect::Release(_)
-        | Effect::Container(_) => None,
+        | Effect::Container(_)
+        | Effect::Database(_) => None,
     };
     intents.filter(|intent| effects.contains(&intent.index)).filter_map(file).collect()
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use theriac_model::call::{GroupCall, ProcessCall, UnitCall};
+use theriac_model::database::DatabaseVerb;
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::effect::{Effect, FileId, FileVerb, GroupVerb, UndoClass, UnitVerb};
 use theriac_model::id::Label;
@@ -20,6 +21,7 @@ use crate::grant::FilesVerb;
 /// Checks each effect against the grant under its label: the thing, the verb, its bounds, and the sums over the plan.
 pub fn check_effects(plan: &Plan, grants: &Effective) -> Result<(), Denial> {
     let mut spent: BTreeMap<&Label, Spent> = BTreeMap::new();
+    let mut ended: BTreeMap<&Label, u32> = BTreeMap::new();
     for planned in &plan.effects {
         match &planned.effect {
             Effect::File { label, file, verb } => {
@@ -74,6 +76,12 @@ pub fn check_effects(plan: &Plan, grants: &Effective) -> Result<(), Denial> {
                     .get(&effect.label)
                     .ok_or_else(|| none(&planned.effect))?
                     .admits_effect(planned, effect)?;
+            }
+            Effect::Database(effect) => {
+                let bound = grants.databases.get(&effect.label).ok_or_else(|| none(&planned.effect))?;
+                let ended = ended.entry(&effect.label).or_default();
+                bound.admits_effect(planned, effect, *ended)?;
+                *ended = ended.saturating_add(u32::from(matches!(effect.verb, DatabaseVerb::Terminate(_))));
             }
         }
     }

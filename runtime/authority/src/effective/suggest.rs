@@ -73,6 +73,7 @@ pub(super) fn new_grant(interface: Interface, label: &Label) -> String {
         Interface::Kernel => r#"{ knob = "vm.swappiness", verbs = ["get"], why = "…" }"#,
         Interface::Releases => r#"{ unit = { from = "incident" }, verbs = ["current"], why = "…" }"#,
         Interface::Containers => r#"{ container = { from = "incident" }, verbs = ["inspect"], why = "…" }"#,
+        Interface::Databases => r#"{ server = { from = "incident" }, verbs = ["sessions"], why = "…" }"#,
     };
     format!("remedy.toml: grants.{}.{label} = {rest}", interface.grant_table())
 }

@@ -58,6 +58,7 @@ pub(crate) fn sentence(grant: GrantKind<'_>) -> String {
         GrantKind::Kernel(grant) => grant.sentence(),
         GrantKind::Releases(grant) => grant.sentence(),
         GrantKind::Containers(grant) => grant.sentence(),
+        GrantKind::Databases(grant) => grant.sentence(),
     }
 }
 
@@ -186,5 +187,6 @@ pub(crate) const fn called(interface: Interface) -> &'static str {
         Interface::Kernel => "numbers of the kernel's",
         Interface::Releases => "releases",
         Interface::Containers => "containers",
+        Interface::Databases => "databases",
     }
 }

@@ -12,6 +12,7 @@ use theriac_model::unit::Signal;
 use theriac_model::units::Bytes;
 
 pub(crate) mod container;
+pub(crate) mod database;
 mod http;
 pub(crate) mod kernel;
 pub(crate) mod program;
@@ -56,6 +57,7 @@ pub(super) fn parse(field: Field) -> Result<Grants, Mistake> {
             Interface::Kernel => grants.kernel = labelled(field, kernel::parse)?,
             Interface::Releases => grants.releases = labelled(field, release::parse)?,
             Interface::Containers => grants.containers = labelled(field, container::parse)?,
+            Interface::Databases => grants.databases = labelled(field, database::parse)?,
         }
     }
     if grants.iter().count() > MAX_GRANTS { Err(too_many) } else { Ok(grants) }

@@ -187,6 +187,7 @@ fn computed_risk(plan: &Plan, host: &HostConfig) -> Permille {
 enum Server<'a> {
     Unit(&'a UnitName),
     Container(&'a Label),
+    Database(&'a Label),
 }
 
 impl Server<'_> {
@@ -194,6 +195,7 @@ impl Server<'_> {
         match self {
             Self::Unit(unit) => host.units.get(unit)?.traffic_share,
             Self::Container(label) => host.containers.iter().find(|entry| entry.label == *label)?.traffic_share,
+            Self::Database(name) => host.databases.iter().find(|entry| entry.name == *name)?.traffic_share,
         }
     }
 }
@@ -201,6 +203,7 @@ impl Server<'_> {
 fn server_of(effect: &Effect) -> Option<Server<'_>> {
     match effect {
         Effect::Container(effect) => Some(Server::Container(&effect.target)),
+        Effect::Database(effect) => Some(Server::Database(&effect.database)),
         Effect::File { .. }
         | Effect::Unit { .. }
         | Effect::Group { .. }
@@ -220,7 +223,12 @@ fn unit_of(effect: &Effect) -> Option<&UnitName> {
             GroupId::Cgroup(_) | GroupId::User(_) => None,
         },
         Effect::Release(effect) => Some(&effect.unit),
-        Effect::File { .. } | Effect::Program(_) | Effect::Http(_) | Effect::Knob(_) | Effect::Container(_) => None,
+        Effect::File { .. }
+        | Effect::Program(_)
+        | Effect::Http(_)
+        | Effect::Knob(_)
+        | Effect::Container(_)
+        | Effect::Database(_) => None,
     }
 }
 
@@ -249,7 +257,7 @@ fn changes_security(effect: &Effect) -> bool {
         Effect::Knob(effect) => {
             ["kernel.", "fs.protected_", "user."].iter().any(|of| effect.knob.as_str().starts_with(of))
         }
-        Effect::Program(_) | Effect::Http(_) | Effect::Container(_) => false,
+        Effect::Program(_) | Effect::Http(_) | Effect::Container(_) | Effect::Database(_) => false,
     }
 }
 
@@ -267,7 +275,8 @@ fn file_path(effect: &Effect) -> Option<String> {
         | Effect::Http(_)
         | Effect::Knob(_)
         | Effect::Release(_)
-        | Effect::Container(_) => None,
+        | Effect::Container(_)
+        | Effect::Database(_) => None,
     }
 }
 

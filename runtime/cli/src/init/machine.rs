@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use theriac_authority::grant::never_unit;
 use theriac_authority::host::DEFAULT;
+use theriac_model::database::DatabaseKind;
 use theriac_model::id::UnitName;
 use theriac_model::target::MountPath;
 use theriac_probe::systemd::Systemd;
@@ -24,6 +25,13 @@ const FILESYSTEMS: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "
 
 /// Where engines of containers listen.
 const ENGINES: [&str; 2] = ["/run/docker.sock", "/run/podman/podman.sock"];
+/// Where the packages of the distributions let databases listen: what it is called, its kind, its socket.
+const DATABASES: [(&str, DatabaseKind, &str); 4] = [
+    ("postgres", DatabaseKind::Postgres, "/run/postgresql/.s.PGSQL.5432"),
+    ("postgres", DatabaseKind::Postgres, "/tmp/.s.PGSQL.5432"),
+    ("mysql", DatabaseKind::Mysql, "/run/mysqld/mysqld.sock"),
+    ("mysql", DatabaseKind::Mysql, "/var/lib/mysql/mysql.sock"),
+];
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,6 +40,8 @@ pub(super) struct Machine {
     mounts: BTreeSet<MountPath>,
     /// Running units of systemd, each with where it listens.
     units: BTreeMap<UnitName, BTreeSet<SocketAddrV4>>,
+    /// Database servers by their socket; of one kind the first.
+    databases: BTreeMap<&'static str, (DatabaseKind, &'static str)>,
     /// systemd itself named the units: they are services that are there to stay.
     vouched: bool,
     /// The socket of an engine of containers.
@@ -54,7 +64,8 @@ impl Machine {
             }
         }
         let engine = ENGINES.into_iter().find(|path| is_socket(path));
-        Self { mounts: filesystems(&mounts), engine, ..Self::with_units(units, lasting_services()) }
+        let databases = databases(is_socket);
+        Self { mounts: filesystems(&mounts), engine, databases, ..Self::with_units(units, lasting_services()) }
     }
 
     /// The units that systemd names, or those that were found running; never one that nobody can be granted.
@@ -93,13 +104,33 @@ impl Machine {
                 );
             }
         }
+        for (name, (kind, _)) in &self.databases {
+            let _infallible = write!(
+                text,
+                "\n#[[database]]\n#name = \"{name}\"\n#kind = \"{kind}\"\n#applications = [\"…\"]\n#traffic_share = 0.5\n"
+            );
+        }
         text
+    }
+
+    /// The courier's reference, then how the servers that were found are reached; none where there is none.
+    pub(super) fn courier_databases_toml(&self) -> Option<String> {
+        let mut text = include_str!("../../../courier/src/databases/courier-databases.toml").to_owned();
+        for (name, (kind, socket)) in &self.databases {
+            let _infallible = write!(
+                text,
+                "\n#[[server]]\n#name = \"{name}\"\n#kind = \"{kind}\"\n#socket = \"{socket}\"\n#user = \"theriac\"\n"
+            );
+        }
+        (!self.databases.is_empty()).then_some(text)
     }
 
     /// What a person has to add.
     pub(super) fn notes(&self) -> Vec<String> {
-        let mut notes =
-            vec!["certificates and databases are not looked for yet: watch them with what you have".to_owned()];
+        let mut notes = vec!["certificates are not looked for yet: watch them with what you have".to_owned()];
+        notes.extend(self.databases.values().map(|(kind, socket)| {
+            format!("{kind} listens on {socket}: make a user for the courier, then take the # away in courier-databases.toml and runner.toml")
+        }));
         if !rustix::process::geteuid().is_root() {
             notes.push("not root: which unit listens where could not be seen".to_owned());
         }
@@ -124,6 +155,11 @@ impl Machine {
 fn is_socket(path: &str) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
     fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}
+
+fn databases(there: impl Fn(&str) -> bool) -> BTreeMap<&'static str, (DatabaseKind, &'static str)> {
+    let found = DATABASES.into_iter().rev().filter(|(_, _, socket)| there(socket));
+    found.map(|(name, kind, socket)| (name, (kind, socket))).collect()
 }
 
 /// What systemd says; `None` where there is none, or it does not answer.
@@ -282,6 +318,16 @@ mod tests {
             notes.iter().any(|note| note.contains("`/run/docker.sock`") && note.contains("[[container]]"))
         };
         assert!(named(with(ENGINES.first().copied())) && !named(with(None)));
+    }
+
+    #[test]
+    fn a_database_is_found_by_its_socket_and_named_in_both_files_as_a_comment() {
+        let machine = Machine { databases: databases(|socket| socket.contains("mysqld")), ..Machine::default() };
+        let (runner, courier) = (machine.runner_toml(), machine.courier_databases_toml().unwrap());
+        assert!(runner.contains("#name = \"mysql\"") && courier.contains("#socket = \"/run/mysqld/mysqld.sock\""));
+        assert!(HostConfig::parse(&runner).unwrap().databases.is_empty(), "a person takes the # away");
+        assert!(machine.notes().iter().any(|note| note.starts_with("mysql listens on")));
+        assert!(Machine::default().courier_databases_toml().is_none());
     }
 
     #[test]

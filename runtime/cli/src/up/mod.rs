@@ -104,8 +104,15 @@ fn lock(layout: &Layout) -> Result<File, Failure> {
 
 /// Nor beside a packaged installation that uses the same directory.
 fn nobody_listens(layout: &Layout) -> Result<(), Failure> {
-    let sockets =
-        [Socket::Launcher, Socket::CourierNet, Socket::CourierDocker, Socket::Runner, Socket::Operator, Socket::Agent];
+    let sockets = [
+        Socket::Launcher,
+        Socket::CourierNet,
+        Socket::CourierDocker,
+        Socket::CourierDatabases,
+        Socket::Runner,
+        Socket::Operator,
+        Socket::Agent,
+    ];
     let live = sockets.into_iter().any(|socket| UnixStream::connect(layout.socket(socket)).is_ok());
     if live { Err(running_already(layout)) } else { Ok(()) }
 }
@@ -135,8 +142,8 @@ fn users(host: &HostConfig) -> Result<Option<Uids>, Failure> {
 fn say_who(log: &Log, users: Option<&Uids>) {
     let uid = rustix::process::geteuid().as_raw();
     match users {
-        Some(users) => log.say(&format!("distinct users: agent {}, net courier {}, docker courier {}, workers {:?}",
-            users.agent, users.courier_net, users.courier_docker, users.worker
+        Some(Uids { agent, courier_net, courier_docker, courier_databases, worker }) => log.say(&format!(
+            "distinct users: agent {agent}, couriers {courier_net} (net), {courier_docker} (docker) and {courier_databases} (databases), workers {worker:?}"
         )),
         None => log.say(&format!(
             "all processes share uid {uid}: there is no wall between agent and runner, a yes has to be signed, and what needs root stays off"
@@ -179,6 +186,10 @@ fn specs(layout: &Layout, host: &HostConfig, users: Option<&Uids>) -> Result<Vec
     if host.needs_courier_docker() {
         let uid = users.map(|users| users.courier_docker);
         specs.push(spec("docker-courier", "theriac-courier", Socket::CourierDocker, uid).after("docker"));
+    }
+    if host.needs_courier_databases() {
+        let uid = users.map(|users| users.courier_databases);
+        specs.push(spec("databases-courier", "theriac-courier", Socket::CourierDatabases, uid).after("databases"));
     }
     let runner = spec("runner", "theriac-runner", Socket::Operator, None);
     specs.push(if users.is_some() { runner.with("--distinct-users") } else { runner });
@@ -305,6 +316,8 @@ mod tests {
         assert_eq!(names(service), ["launcher", "courier", "runner", "agent"]);
         let container = "[[container]]\nlabel = \"api\"\nname = \"api\"\n";
         assert_eq!(names(container), ["docker-courier", "runner", "agent"]);
+        let database = "[[database]]\nname = \"main\"\nkind = \"postgres\"\n";
+        assert_eq!(names(database), ["databases-courier", "runner", "agent"]);
         let program = "[[program]]\npath = \"/bin/true\"\nuser = 998\n";
         let launcher = if systemd_runs() { None } else { Some("launcher") };
         assert_eq!(names(program), launcher.into_iter().chain(["runner", "agent"]).collect::<Vec<_>>());

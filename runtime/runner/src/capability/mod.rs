@@ -1,6 +1,7 @@
 //! The capabilities: one module per interface of the contract. Each reads by itself, and hands every change to the gate.
 
 pub(crate) mod containers;
+pub(crate) mod databases;
 pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod kernel;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_model::container::{ContainerSelector, RunState};
+use theriac_model::database::{SessionId, Setting};
 use theriac_model::effect::GroupId;
-use theriac_model::id::UnitName;
+use theriac_model::id::{Label, UnitName};
 use theriac_model::kernel::KnobName;
 use theriac_model::release::ReleaseName;
 use theriac_model::target::MountPath;
@@ -37,6 +38,10 @@ pub(crate) enum Assumption {
     Release { link: MountPath, release: ReleaseName },
     /// The container is in that state.
     Container { selector: ContainerSelector, run: RunState },
+    /// The session of a database is gone.
+    SessionGone { database: Label, session: SessionId },
+    /// A setting of a database has that value.
+    Setting { database: Label, setting: Setting, value: i64 },
     /// Nothing that a read would show.
     Nothing,
 }
@@ -53,6 +58,8 @@ pub(crate) struct Overlay {
     knobs: BTreeMap<KnobName, i64>,
     releases: BTreeMap<MountPath, ReleaseName>,
     containers: BTreeMap<ContainerSelector, RunState>,
+    sessions: BTreeSet<(Label, SessionId)>,
+    settings: BTreeMap<(Label, Setting), i64>,
 }
 
 impl Overlay {
@@ -96,6 +103,12 @@ impl Overlay {
             }
             Assumption::Container { selector, run } => {
                 self.containers.insert(selector, run);
+            }
+            Assumption::SessionGone { database, session } => {
+                self.sessions.insert((database, session));
+            }
+            Assumption::Setting { database, setting, value } => {
+                self.settings.insert((database, setting), value);
             }
             Assumption::Nothing => {}
         }
@@ -141,6 +154,14 @@ impl Overlay {
 
 /// What the dry run assumes of things that have one value each.
 impl Overlay {
+    pub(crate) fn session_gone(&self, database: &Label, session: SessionId) -> bool {
+        self.sessions.contains(&(database.clone(), session))
+    }
+
+    pub(crate) fn setting(&self, database: &Label, setting: Setting) -> Option<i64> {
+        self.settings.get(&(database.clone(), setting)).copied()
+    }
+
     pub(crate) fn knob(&self, knob: &KnobName) -> Option<i64> {
         self.knobs.get(knob).copied()
     }

@@ -6,7 +6,7 @@ use theriac_model::record::Record;
 
 use super::scene::Scene;
 use super::table::Held;
-use crate::capability::{containers, files, http, kernel, observe, processes, programs, releases, units};
+use crate::capability::{containers, databases, files, http, kernel, observe, processes, programs, releases, units};
 use crate::gate::Mode;
 
 pub(crate) fn answer(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Reply {
@@ -84,6 +84,10 @@ fn serve(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Result<Reply
             let Held::Container(label) = held(scene, handle)? else { return Err(mismatch(handle, "a container")) };
             containers::serve(scene, mode, &label, verb)
         }
+        Call::Database { handle, verb } => {
+            let Held::Database(label) = held(scene, handle)? else { return Err(mismatch(handle, "a database server")) };
+            databases::serve(scene, mode, &label, &verb)
+        }
     }
 }
 
@@ -114,6 +118,7 @@ fn open(scene: &mut Scene<'_>, interface: Interface, text: &str) -> Result<Handl
         Interface::Kernel => Held::Knob(grants.knob(text)?.label.clone()),
         Interface::Releases => Held::Release(grants.release(text)?.label.clone()),
         Interface::Containers => Held::Container(grants.container(text)?.label.clone()),
+        Interface::Databases => Held::Database(grants.server(text)?.label.clone()),
     };
     scene.table.open(held, &format!("open {} `{text}`", interface.grant_table()))
 }

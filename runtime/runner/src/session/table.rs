@@ -25,6 +25,7 @@ pub(crate) enum Held {
     Knob(Label),
     Release(Label),
     Container(Label),
+    Database(Label),
 }
 
 /// The handles that are open.

@@ -4,6 +4,7 @@
 //! may do is checked by the runner, on the other side of the socket.
 
 mod containers;
+mod databases;
 mod fault;
 mod files;
 mod http;

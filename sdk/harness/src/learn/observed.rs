@@ -119,6 +119,7 @@ impl Observed {
             | Call::Knob { .. }
             | Call::Release { .. }
             | Call::Container { .. }
+            | Call::Database { .. }
             | Call::Open { .. }
             | Call::Log { .. }
             | Call::Panicked { .. } => {}
@@ -163,7 +164,8 @@ impl Observed {
             | Interface::Http
             | Interface::Kernel
             | Interface::Releases
-            | Interface::Containers => drop(self.others.insert((interface.grant_table(), label))),
+            | Interface::Containers
+            | Interface::Databases => drop(self.others.insert((interface.grant_table(), label))),
         }
     }
 

@@ -93,6 +93,7 @@ impl Base {
             (Interface::Kernel, "kernel"),
             (Interface::Releases, "releases"),
             (Interface::Containers, "containers"),
+            (Interface::Databases, "databases"),
         ] {
             if let Some(known) = self.grants.get(interface.grant_table()).filter(|_| imports_it(imported)) {
                 grants.insert(interface.grant_table().to_owned(), known.clone());
@@ -119,7 +120,8 @@ impl Base {
             | Interface::Http
             | Interface::Kernel
             | Interface::Releases
-            | Interface::Containers => {
+            | Interface::Containers
+            | Interface::Databases => {
                 return Err(format!("it opens {table} `{label}`: only you can write [grants.{table}.{label}]"));
             }
         };

@@ -23,7 +23,8 @@ pub(super) fn exceeds(now: GrantKind<'_>, before: GrantKind<'_>) -> bool {
             | GrantKind::Http(_)
             | GrantKind::Kernel(_)
             | GrantKind::Releases(_)
-            | GrantKind::Containers(_),
+            | GrantKind::Containers(_)
+            | GrantKind::Databases(_),
             _,
         ) => sentence(now) != sentence(before),
     }

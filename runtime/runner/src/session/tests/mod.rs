@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod containers;
+mod databases;
 mod edges;
 mod files;
 mod hostile;
