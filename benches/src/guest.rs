@@ -69,6 +69,7 @@ pub fn answer(call: &Call) -> Reply {
         | Call::Certificate { .. }
         | Call::Release { .. }
         | Call::Container { .. }
-        | Call::Firewall { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),
+        | Call::Firewall { .. }
+        | Call::Database { .. } => Reply::Denied(Denial::new(DenialCause::Unavailable, "target", "bench", "anything")),
     }
 }

@@ -15,6 +15,7 @@ mod certificates;
 mod containers;
 mod contract;
 mod crash;
+mod databases;
 mod deny;
 mod evil_agent;
 mod evil_worker;

@@ -1,4 +1,4 @@
-//! The runner's hands as it holds them: its launcher and its `net` courier as real processes.
+//! The runner's hands as it holds them: its launcher and its couriers as real processes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,12 +8,14 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use theriac_model::health::HealthCheck;
-use theriac_model::id::UnitName;
+use theriac_model::id::{Label, UnitName};
 use theriac_model::time::Span;
 use theriac_model::unit::{ActiveState, KillWhom, Property, Signal};
 use theriac_runner::backend::supervised::Supervised;
 use theriac_runner::backend::{ServiceManager, UnitError};
 use theriac_runner::courier::{CheckError, NetCourier};
+use theriac_runner::databases::DatabaseCourier;
+use theriac_runner::hands::{Databases as _, HandError};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -164,4 +166,26 @@ fn a_check_through_the_courier_is_an_answer_and_a_dead_courier_is_none() {
     process.child.kill().unwrap();
     process.child.wait().unwrap();
     assert!(matches!(courier.check(&check), Err(CheckError::Courier(_))), "nothing was measured");
+}
+
+#[test]
+fn a_database_that_cant_be_reached_is_unavailable_and_so_is_a_dead_courier() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = "[[server]]\nname = \"main\"\nkind = \"postgres\"\nsocket = \"/nonexistent/s\"\nuser = \"theriac\"\n";
+    fs::write(dir.path().join("courier-databases.toml"), server).unwrap();
+    let mut process = Process::start("theriac-courier", &["databases"], dir.path(), "courier-databases.sock");
+    let courier = DatabaseCourier::new(&process.socket, 1);
+    let ask = |name: &str| match courier.sessions(&Label::parse(name).unwrap()) {
+        Err(HandError::Unavailable { reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(ask("main").contains("can't be reached"));
+    assert!(ask("other").contains("no [[server]] `other`"));
+    let newer = DatabaseCourier::new(&process.socket, 2);
+    assert!(matches!(newer.sessions(&Label::parse("main").unwrap()), Err(HandError::Unavailable { .. })));
+    let over = courier.sessions(&Label::parse("main").unwrap());
+    assert!(matches!(over, Err(HandError::Refused { .. })), "the lead of epoch 1 is over: {over:?}");
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    assert!(matches!(newer.sessions(&Label::parse("main").unwrap()), Err(HandError::Unavailable { .. })));
 }

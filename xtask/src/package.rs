@@ -49,6 +49,7 @@ const FILES: &[(&str, &str)] = &[
     ("runtime/courier/src/courier-acme.toml", "usr/share/theriac/reference/courier-acme.toml"),
     ("runtime/courier/src/courier-net.toml", "usr/share/theriac/reference/courier-net.toml"),
     ("runtime/courier/src/docker/courier-docker.toml", "usr/share/theriac/reference/courier-docker.toml"),
+    ("runtime/courier/src/databases/courier-databases.toml", "usr/share/theriac/reference/courier-databases.toml"),
     ("runtime/launcher/src/launcher.toml", "usr/share/theriac/reference/launcher.toml"),
 ];
 
@@ -189,6 +190,7 @@ mod tests {
             ("theriac-courier-acme", "courier-acme"),
             ("theriac-courier-net", "courier-net"),
             ("theriac-courier-docker", "courier-docker"),
+            ("theriac-courier-databases", "courier-databases"),
         ] {
             let unit = text(&format!("packaging/systemd/theriac-{unit}.service"));
             let [uid] = values(&users, user)[..] else { panic!("{user} is not there once") };
@@ -217,7 +219,7 @@ mod tests {
     fn the_runner_reaches_no_network_and_the_others_hold_no_right_over_files() {
         let runner = text("packaging/systemd/theriac-runner.service");
         assert!(runner.lines().any(|line| line == "RestrictAddressFamilies=AF_UNIX"));
-        for unit in ["agent", "courier-acme", "courier-net", "courier-docker"] {
+        for unit in ["agent", "courier-acme", "courier-net", "courier-docker", "courier-databases"] {
             let unit = text(&format!("packaging/systemd/theriac-{unit}.service"));
             let rights = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
             assert!(

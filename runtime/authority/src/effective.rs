@@ -17,6 +17,7 @@ use crate::manifest::{Limits, Manifest, OnAmbiguous};
 
 mod certificate;
 mod container;
+mod database;
 mod dir;
 mod firewall;
 mod globs;
@@ -32,6 +33,7 @@ mod unit;
 
 pub use certificate::BoundCertificate;
 pub use container::BoundContainer;
+pub use database::BoundDatabase;
 pub use dir::{BoundDir, Spent, Use};
 pub use firewall::BoundSet;
 pub use globs::{GlobError, Globs};
@@ -71,6 +73,8 @@ pub struct Effective {
     pub containers: BTreeMap<Label, BoundContainer>,
     /// Sets of the firewall, by label.
     pub firewall: BTreeMap<Label, BoundSet>,
+    /// Database servers, by label.
+    pub databases: BTreeMap<Label, BoundDatabase>,
     /// What one run may use.
     pub limits: Limits,
     /// What happens when a result is unknown.
@@ -104,6 +108,7 @@ pub fn bind_within(
         releases: BTreeMap::new(),
         containers: BTreeMap::new(),
         firewall: BTreeMap::new(),
+        databases: BTreeMap::new(),
         limits: manifest.limits,
         on_ambiguous: manifest.on_ambiguous,
         unbound: BTreeMap::new(),
@@ -170,6 +175,10 @@ impl Effective {
                 let bound = BoundSet::bind(grant.label, asked, host)?;
                 self.firewall.insert(label, bound);
             }
+            GrantKind::Databases(asked) => {
+                let bound = BoundDatabase::bind(grant.label, asked, host, target)?;
+                self.databases.insert(label, bound);
+            }
         }
         Ok(())
     }
@@ -231,6 +240,11 @@ impl Effective {
     /// The set of a label.
     pub fn set(&self, label: &str) -> Result<&BoundSet, Denial> {
         self.find(&self.firewall, Interface::Firewall, label)
+    }
+
+    /// The database server of a label.
+    pub fn server(&self, label: &str) -> Result<&BoundDatabase, Denial> {
+        self.find(&self.databases, Interface::Databases, label)
     }
 
     fn find<'a, T>(&self, bound: &'a BTreeMap<Label, T>, interface: Interface, label: &str) -> Result<&'a T, Denial> {

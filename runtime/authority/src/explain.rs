@@ -10,7 +10,8 @@ use theriac_model::id::Digest;
 use theriac_model::target::Target;
 
 use crate::effective::{
-    self, BoundCertificate, BoundContainer, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease, BoundSet, Effective,
+    self, BoundCertificate, BoundContainer, BoundDatabase, BoundEndpoint, BoundKnob, BoundProgram, BoundRelease,
+    BoundSet, Effective,
 };
 use crate::grant::{self, GrantRef, called, sentence};
 use crate::host::HostConfig;
@@ -224,6 +225,7 @@ fn allowed(grant: GrantRef<'_>, effective: &Effective) -> Option<String> {
         GrantKind::Releases(_) => effective.releases.get(grant.label).map(BoundRelease::words),
         GrantKind::Containers(_) => effective.containers.get(grant.label).map(BoundContainer::words),
         GrantKind::Firewall(_) => effective.firewall.get(grant.label).map(BoundSet::words),
+        GrantKind::Databases(_) => effective.databases.get(grant.label).map(BoundDatabase::words),
     }
 }
 

@@ -83,6 +83,7 @@ macro_rules! verbs {
 // After the macro, which they use.
 mod certificate;
 mod container;
+mod database;
 mod firewall;
 mod http;
 mod kernel;
@@ -91,6 +92,7 @@ mod release;
 
 pub use certificate::{CertificateSource, CertificatesGrant, CertificatesVerb};
 pub use container::{ContainerSource, ContainersGrant, ContainersVerb};
+pub use database::{Applications, DatabasesGrant, DatabasesVerb, EndingBounds, ServerSource};
 pub use firewall::{AddBounds, FirewallGrant, FirewallVerb};
 pub use http::{HttpGrant, InverseRequest};
 pub use kernel::{KernelGrant, KernelVerb};
@@ -219,6 +221,8 @@ pub struct Grants {
     pub containers: BTreeMap<Label, ContainersGrant>,
     /// `[grants.firewall.L]`.
     pub firewall: BTreeMap<Label, FirewallGrant>,
+    /// `[grants.databases.L]`.
+    pub databases: BTreeMap<Label, DatabasesGrant>,
 }
 
 /// One grant with its place, for filters such as signers' scopes.
@@ -257,6 +261,8 @@ pub enum GrantKind<'a> {
     Containers(&'a ContainersGrant),
     /// Of `firewall`.
     Firewall(&'a FirewallGrant),
+    /// Of `databases`.
+    Databases(&'a DatabasesGrant),
 }
 
 impl GrantKind<'_> {
@@ -275,6 +281,7 @@ impl GrantKind<'_> {
             Self::Releases(_) => Interface::Releases,
             Self::Containers(_) => Interface::Containers,
             Self::Firewall(_) => Interface::Firewall,
+            Self::Databases(_) => Interface::Databases,
         }
     }
 
@@ -289,6 +296,7 @@ impl GrantKind<'_> {
             Self::Releases(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Containers(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Firewall(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
+            Self::Databases(grant) => grant.verbs.iter().map(|verb| verb.as_str()).collect(),
             Self::Http(grant) => grant.methods.iter().map(|method| method.as_str()).collect(),
             Self::Programs(_) => vec!["run"],
             Self::Series(_) | Self::Probes(_) => Vec::new(),
@@ -306,6 +314,7 @@ impl GrantKind<'_> {
             Self::Releases(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Containers(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Firewall(grant) => grant.verbs.iter().any(|verb| verb.changes()),
+            Self::Databases(grant) => grant.verbs.iter().any(|verb| verb.changes()),
             Self::Http(grant) => grant.methods.iter().any(|method| method.changes()),
             Self::Programs(grant) => grant.changes,
             Self::Series(_) | Self::Probes(_) => false,
@@ -327,6 +336,7 @@ impl GrantKind<'_> {
             Self::Releases(grant) => &grant.why,
             Self::Containers(grant) => &grant.why,
             Self::Firewall(grant) => &grant.why,
+            Self::Databases(grant) => &grant.why,
         }
     }
 }
@@ -352,6 +362,7 @@ impl Grants {
             .chain(each(&self.releases, GrantKind::Releases))
             .chain(each(&self.containers, GrantKind::Containers))
             .chain(each(&self.firewall, GrantKind::Firewall))
+            .chain(each(&self.databases, GrantKind::Databases))
     }
 }
 

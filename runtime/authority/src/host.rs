@@ -20,6 +20,7 @@ use crate::grant::{CertificatesVerb, FilesVerb, ProcessesVerb, UnitsVerb, WordEr
 
 mod certificate;
 mod container;
+mod database;
 mod firewall;
 mod http;
 mod kernel;
@@ -29,6 +30,7 @@ mod targets;
 mod window;
 pub use certificate::CertificateConfig;
 pub use container::ContainerConfig;
+pub use database::DatabaseConfig;
 pub use firewall::FirewallConfig;
 pub use http::EndpointConfig;
 pub use kernel::KnobConfig;
@@ -77,6 +79,8 @@ pub struct HostConfig {
     pub containers: Vec<ContainerConfig>,
     /// `[[firewall]]`.
     pub firewall: Vec<FirewallConfig>,
+    /// `[[database]]`.
+    pub databases: Vec<DatabaseConfig>,
     /// `[uids]`; `None` where the processes share one user.
     pub uids: Option<Uids>,
     /// The D-Bus address to use in place of the system bus.
@@ -175,6 +179,8 @@ pub struct Uids {
     pub courier_docker: u32,
     /// Of the `acme` courier.
     pub courier_acme: u32,
+    /// Of the `databases` courier.
+    pub courier_databases: u32,
     /// Of the workers, one for each run at the same time.
     pub worker: Vec<u32>,
 }
@@ -183,6 +189,8 @@ pub struct Uids {
 const BUILT_IN_COURIER_DOCKER: u32 = 61_108;
 /// The same of the `acme` courier.
 const BUILT_IN_COURIER_ACME: u32 = 61_109;
+/// When `[uids]` does not say: files from before there was a `databases` courier don't.
+const BUILT_IN_COURIER_DATABASES: u32 = 61_107;
 
 impl Uids {
     /// For `theriac up` as root without `[uids]`: numbers that systemd and the distributions leave to nobody (60706 to 61183).
@@ -192,13 +200,14 @@ impl Uids {
             courier_net: 61_102,
             courier_docker: BUILT_IN_COURIER_DOCKER,
             courier_acme: BUILT_IN_COURIER_ACME,
+            courier_databases: BUILT_IN_COURIER_DATABASES,
             worker: vec![61_103, 61_104, 61_105, 61_106],
         }
     }
 
     /// Every one of them.
     pub fn all(&self) -> impl Iterator<Item = u32> {
-        let couriers = [self.courier_net, self.courier_docker, self.courier_acme];
+        let couriers = [self.courier_net, self.courier_docker, self.courier_databases, self.courier_acme];
         [self.agent].into_iter().chain(couriers).chain(self.worker.iter().copied())
     }
 }
@@ -221,6 +230,7 @@ const TOP_KEYS: &[&str] = &[
     "release",
     "container",
     "firewall",
+    "database",
     "uids",
     "systemd",
 ];
@@ -255,6 +265,7 @@ impl Default for HostConfig {
             releases: Vec::new(),
             containers: Vec::new(),
             firewall: Vec::new(),
+            databases: Vec::new(),
             uids: None,
             systemd_address: None,
             own: Vec::new(),
@@ -293,6 +304,7 @@ impl HostConfig {
         config.releases = each(top.optional("release"), release::parse)?;
         config.containers = container::list(top.optional("container"))?;
         config.firewall = firewall::all(top.optional("firewall"))?;
+        config.databases = database::list(top.optional("database"))?;
         config.uids = top.optional("uids").map(uids).transpose()?;
         if let Some(field) = top.optional("systemd") {
             config.systemd_address = Some(systemd(field)?);
@@ -335,6 +347,13 @@ impl HostConfig {
             thresholds: certificate.thresholds,
             backend: None,
         });
+        let pools = self.databases.iter().map(|database| TargetSpec {
+            target: Target::Pool(database.name.clone()),
+            traffic_share: database.traffic_share,
+            health: Vec::new(),
+            thresholds: Thresholds::default(),
+            backend: None,
+        });
         let machine = TargetSpec {
             target: Target::Host,
             traffic_share: None,
@@ -349,7 +368,7 @@ impl HostConfig {
             thresholds: container.thresholds,
             backend: None,
         });
-        units.chain(mounts).chain(certificates).chain(containers).chain([machine]).collect()
+        units.chain(mounts).chain(certificates).chain(containers).chain(pools).chain([machine]).collect()
     }
 
     /// The configuration of one target; `None` where it is not listed.
@@ -400,6 +419,11 @@ impl HostConfig {
     pub fn needs_courier_docker(&self) -> bool {
         let images = self.releases.iter().any(|entry| matches!(entry.place, ReleasePlace::Image(_)));
         images || !self.containers.is_empty()
+    }
+
+    /// A database is listed, so the `databases` courier is needed.
+    pub fn needs_courier_databases(&self) -> bool {
+        !self.databases.is_empty()
     }
 
     /// The listed mount a path lies on: the longest one that it is below. `None` where none is listed.
@@ -464,7 +488,8 @@ fn limits(field: Field, limits: &mut RunLimits) -> Result<(), Mistake> {
 
 fn uids(field: Field) -> Result<Uids, Mistake> {
     let whole = field.clone();
-    let mut table = field.table(&["agent", "courier_net", "courier_docker", "courier_acme", "worker"])?;
+    let mut table =
+        field.table(&["agent", "courier_net", "courier_docker", "courier_databases", "courier_acme", "worker"])?;
     // 65534 is `nobody`, which NFS and half the machine share: no wall there.
     let uid = |field: &Field| field.integer(1_u32, 65_533);
     let uids = Uids {
@@ -472,6 +497,9 @@ fn uids(field: Field) -> Result<Uids, Mistake> {
         courier_net: uid(&table.required("courier_net", "a uid")?)?,
         courier_docker: table.optional("courier_docker").map_or(Ok(BUILT_IN_COURIER_DOCKER), |field| uid(&field))?,
         courier_acme: table.optional("courier_acme").map_or(Ok(BUILT_IN_COURIER_ACME), |field| uid(&field))?,
+        courier_databases: table
+            .optional("courier_databases")
+            .map_or(Ok(BUILT_IN_COURIER_DATABASES), |field| uid(&field))?,
         worker: table.required("worker", "a list of uids")?.list()?.iter().map(uid).collect::<Result<_, _>>()?,
     };
     if uids.worker.is_empty() {

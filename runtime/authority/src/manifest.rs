@@ -19,6 +19,9 @@ mod grants;
 mod params;
 
 pub(crate) use grants::container::selector as container_selector;
+pub(crate) use grants::database::{
+    MAX_ENDED, MAX_IDLE, MIN_IDLE, applications as database_applications, setting as database_setting,
+};
 pub(crate) use grants::firewall::{max_timeout, prefix4, prefix6};
 pub(crate) use grants::kernel::{knob, range as knob_range};
 pub(crate) use grants::program::{network as program_network, paths as program_paths};

@@ -64,11 +64,15 @@ pub enum Class {
     FirewallObserve,
     /// The firewall: adding to a set.
     FirewallChange,
+    /// Databases: who is connected, how they are set.
+    DatabasesObserve,
+    /// Databases: ending sessions, setting.
+    DatabasesChange,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Observe,
         Self::FilesRead,
         Self::FilesChange,
@@ -90,6 +94,8 @@ impl Class {
         Self::ContainersChange,
         Self::FirewallObserve,
         Self::FirewallChange,
+        Self::DatabasesObserve,
+        Self::DatabasesChange,
     ];
 
     /// The word used in `trust.toml`.
@@ -116,6 +122,8 @@ impl Class {
             Self::ContainersChange => "containers-change",
             Self::FirewallObserve => "firewall-observe",
             Self::FirewallChange => "firewall-change",
+            Self::DatabasesObserve => "databases-observe",
+            Self::DatabasesChange => "databases-change",
         }
     }
 
@@ -157,6 +165,9 @@ impl Class {
             ),
             GrantKind::Firewall(grant) => {
                 (Self::FirewallObserve, Self::FirewallChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
+            }
+            GrantKind::Databases(grant) => {
+                (Self::DatabasesObserve, Self::DatabasesChange, grant.verbs.iter().map(|verb| verb.changes()).collect())
             }
             GrantKind::Series(_) | GrantKind::Probes(_) => return vec![Self::Observe],
         };

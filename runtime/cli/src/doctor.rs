@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde::Serialize;
-use theriac_authority::host::HostConfig;
+use theriac_authority::host::{DatabaseConfig, HostConfig};
+use theriac_model::database::DatabaseKind;
 use theriac_model::unit::Backend;
 use theriac_probe::certificate::Certificate;
 use theriac_probe::features;
@@ -28,6 +29,9 @@ const NEEDED: [&str; 2] = ["openat2", "seccomp"];
 /// All programs lie in one directory.
 const PROGRAMS: [&str; 5] =
     ["theriac-runner", "theriac-agent", "theriac-worker", "theriac-courier", "theriac-launcher"];
+
+/// The courier itself reads no more of its configuration.
+const MAX_COURIER: u64 = 64 << 10;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -83,6 +87,7 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
     findings.extend(jails(context));
     findings.extend(certificates(context));
     findings.extend(engine(context));
+    findings.extend(databases(context));
     findings.extend(state(context));
     findings.extend(processes(context));
     let ok = findings.iter().all(|finding| finding.grade < Grade::Problem);
@@ -199,6 +204,53 @@ fn engine(context: &Context) -> Option<Finding> {
     })
 }
 
+/// Whether the courier knows how each listed database is reached, and what lets it in when the pool is exhausted.
+fn databases(context: &Context) -> Vec<Finding> {
+    const WHAT: &str = "databases";
+    let Ok(host) = Rules::read_host(&context.layout) else { return Vec::new() };
+    if host.databases.is_empty() {
+        return Vec::new();
+    }
+    let path = context.layout.config.join("courier-databases.toml");
+    let text = match theriac_trusted::read_if_there(&path, MAX_COURIER) {
+        Ok(text) => text.unwrap_or_default(),
+        Err(error) => return vec![Finding::new(WHAT, Grade::Problem, outside(&chain(&error)))],
+    };
+    let Ok(table) = text.parse::<toml::Table>() else {
+        return vec![Finding::new(WHAT, Grade::Problem, format!("`{}` is not TOML", path.display()))];
+    };
+    let servers = table.get("server").and_then(toml::Value::as_array).map_or(&[][..], Vec::as_slice);
+    let finding = |database: &DatabaseConfig| {
+        let text = |server: &toml::Value, key: &str| server.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+        let server = servers.iter().find(|server| text(server, "name").as_deref() == Some(database.name.as_str()));
+        match server.map(|server| text(server, "kind")) {
+            None => {
+                let found = format!("`{}` has no [[server]] in `{}`", database.name, path.display());
+                Finding::new(WHAT, Grade::Problem, found)
+                    .advise("write there how it is reached, or nothing of it is healed")
+            }
+            Some(kind) if kind.as_deref() != Some(database.kind.as_str()) => {
+                let found =
+                    format!("`{}` is of one kind in runner.toml and of another in `{}`", database.name, path.display());
+                Finding::new(WHAT, Grade::Problem, found)
+            }
+            Some(_) => Finding::new(WHAT, Grade::Good, format!("`{}` is reached by the courier", database.name))
+                .advise(kept_slot(database.kind)),
+        }
+    };
+    host.databases.iter().map(finding).collect()
+}
+
+/// The courier is in already when the pool is exhausted; to come back then, it needs a slot that is kept for it.
+const fn kept_slot(kind: DatabaseKind) -> &'static str {
+    match kind {
+        DatabaseKind::Postgres => {
+            "keep a slot for it: from PostgreSQL 16 `reserved_connections = 1` and GRANT pg_use_reserved_connections; before, only superusers have one"
+        }
+        DatabaseKind::Mysql => "keep a slot for it: the extra one is for users with CONNECTION ADMIN",
+    }
+}
+
 /// The directories that hold keys and the undo store are the runner's alone.
 fn state(context: &Context) -> Vec<Finding> {
     let layout = &context.layout;
@@ -208,7 +260,7 @@ fn state(context: &Context) -> Vec<Finding> {
     }
     let private = [layout.runner(), layout.agent()];
     let mut findings: Vec<Finding> = private.iter().filter_map(|path| private_directory(path)).collect();
-    let socket = layout.socket(Socket::CourierDocker);
+    let socket = layout.socket(Socket::CourierDatabases);
     // The longest of the socket names; the kernel takes 107 bytes.
     if socket.as_os_str().len() > 107 {
         let found = format!("`{}` is too long for a socket's path", socket.display());
@@ -359,6 +411,24 @@ mod tests {
         fs::create_dir_all(context.layout.state.join("run")).unwrap();
         let _courier = std::os::unix::net::UnixListener::bind(context.layout.socket(Socket::CourierDocker)).unwrap();
         assert_eq!(engine(&context).unwrap().grade, Grade::Good);
+    }
+
+    #[test]
+    fn a_listed_database_that_the_courier_does_not_know_is_a_problem_and_a_known_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        let config = &context.layout.config;
+        fs::create_dir(config).unwrap();
+        assert!(databases(&context).is_empty());
+        fs::write(config.join("runner.toml"), "[[database]]\nname = \"main\"\nkind = \"postgres\"\n").unwrap();
+        let grade = || databases(&context)[0].grade;
+        assert_eq!(grade(), Grade::Problem);
+        let server = "[[server]]\nname = \"main\"\nkind = \"postgres\"\nsocket = \"/run/s\"\nuser = \"theriac\"\n";
+        fs::write(config.join("courier-databases.toml"), server.replace("postgres", "mysql")).unwrap();
+        assert_eq!(grade(), Grade::Problem);
+        fs::write(config.join("courier-databases.toml"), server).unwrap();
+        assert_eq!(grade(), Grade::Good);
+        assert!(databases(&context)[0].advice.as_ref().unwrap().contains("reserved_connections"));
     }
 
     #[test]

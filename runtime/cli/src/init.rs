@@ -60,6 +60,9 @@ impl Init {
         writer.put("runner.toml", &machine.runner_toml())?;
         writer.put("agent.toml", include_str!("../../agent/src/agent.default.toml"))?;
         writer.put("launcher.toml", include_str!("../../launcher/src/launcher.toml"))?;
+        if let Some(text) = machine.courier_databases_toml() {
+            writer.put("courier-databases.toml", &text)?;
+        }
         let signer = self.local_key(context)?;
         let own_store = writer.put("trust.toml", &write::trust_toml(signer.public()))?;
         let mut done = Done { key: signer.public().to_string(), notes: machine.notes(), ..Done::default() };

@@ -64,6 +64,7 @@ fn guard(guard: &Guard) -> String {
         Guard::TrustedProgram => "the program is root's, in every part of its path".to_owned(),
         Guard::SameValue => "its value is still the one before".to_owned(),
         Guard::NotNeeded => "the operator does not need the address".to_owned(),
+        Guard::SameSession => "it is the same session, and still waits".to_owned(),
         Guard::NotStoppedOnPurpose => "nobody stopped it on purpose".to_owned(),
         Guard::NotRestartingItself => "it does not restart by itself".to_owned(),
         Guard::FaultPresent => "the fault is still there".to_owned(),

@@ -168,6 +168,11 @@ pub(crate) fn broken(error: &(dyn Error + 'static)) -> Option<&'static str> {
     broken
 }
 
+/// What became of a TLS handshake.
+pub(crate) fn tls_words_of(error: &io::Error) -> &'static str {
+    broken(error).unwrap_or("the TLS handshake failed")
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "an open enum of somebody else's: the rest has one sentence")]
 fn tls_words(error: &rustls::Error) -> &'static str {
     match error {

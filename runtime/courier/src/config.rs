@@ -111,6 +111,7 @@ pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::Toml { line, message: error.message().replace('\n', "; ") }
 }
 
+/// What TLS is spoken with: these roots, and the public ones or not.
 pub(crate) fn tls(ca_files: &[PathBuf], public: bool) -> Result<ClientConfig, ConfigError> {
     let mut roots = RootCertStore::empty();
     if public {

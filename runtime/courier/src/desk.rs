@@ -68,15 +68,17 @@ pub(crate) trait Errands: 'static {
     const SOCKET: Socket;
     /// The longest request, in bytes.
     const MAX_REQUEST: u32;
-    /// The sockets it makes once it is sealed.
-    const REACHES: Reaches;
 
+    /// The sockets it makes once it is sealed.
+    fn reaches(&self) -> Vec<Reaches>;
     /// The greeting that brings an epoch in.
     fn is_hello(request: &Self::Request) -> bool;
     /// The answer to it.
     fn hello(&self, version: String) -> Self::Answer;
     /// No, in one sentence.
     fn refused(reason: String) -> Self::Answer;
+    /// What it does by itself, once it is sealed.
+    fn begin(&self) {}
     /// Anything but a greeting.
     fn run(&self, visit: &Self::Visit, request: Self::Request) -> impl Future<Output = Self::Answer>;
 }
@@ -100,7 +102,7 @@ pub(crate) fn open<E: Errands>(errands: E, layout: &Layout, identity: Option<Ide
     drop_privileges(identity).map_err(system("dropping privileges"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(system("the event loop"))?;
-    seal::seal(E::REACHES)?;
+    seal::seal(&errands.reaches())?;
     let desk = Desk { errands, fence: RefCell::new(fence) };
     LocalSet::new().block_on(&runtime, serve(desk, listener, notifier)).map_err(system("accept"))
 }
@@ -109,6 +111,7 @@ async fn serve<E: Errands>(desk: Desk<E>, listener: StdListener, notifier: Notif
     let listener = UnixListener::from_std(listener)?;
     let desk = Rc::new(desk);
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    desk.errands.begin();
     notifier.say("READY=1");
     tracing::info!(socket = E::SOCKET.file_name(), "the courier is ready");
     if let Some(every) = notifier.every {

@@ -60,9 +60,7 @@ async fn exchange(
     let name =
         server_name(&request.origin).ok_or_else(|| Fault::NotSent("its host can't have a certificate".into()))?;
     let tls = TlsConnector::from(Arc::clone(&config.tls)).connect(name, stream).await;
-    let refused = |error: std::io::Error| {
-        Fault::NotSent(crate::check::broken(&error).unwrap_or("the TLS handshake failed").to_owned())
-    };
+    let refused = |error: std::io::Error| Fault::NotSent(crate::check::tls_words_of(&error).to_owned());
     speak(tls.map_err(refused)?, head, request.max_answer.0, sent).await
 }
 

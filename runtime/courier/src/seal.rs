@@ -32,8 +32,6 @@ const ALLOWED: &[c_long] = &[
     // Talking to the runner and to peers.
     libc::SYS_accept4,
     libc::SYS_connect,
-    // The resolver's questions leave from a port of their own; nothing can listen.
-    libc::SYS_bind,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_recvmsg,
@@ -77,25 +75,45 @@ const ALLOWED_HERE: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &[c_long] = &[];
 
-/// The sockets that a courier still makes after the seal.
+/// Sockets that a courier still makes after the seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reaches {
-    /// TCP, and UDP for names, over IPv4 and IPv6.
-    Network,
+    /// TCP over IPv4 and IPv6.
+    Tcp,
+    /// UDP over both, for names.
+    Names,
     /// Unix stream sockets. A filter sees no paths: to which one, is for this process' user and group to decide, and for the
     /// directories that its unit leaves it.
     UnixSockets,
 }
 
+impl Reaches {
+    /// Families and types: no raw and no netlink.
+    const fn sockets(self) -> &'static [(libc::c_int, libc::c_int)] {
+        match self {
+            Self::Tcp => &[(libc::AF_INET, libc::SOCK_STREAM), (libc::AF_INET6, libc::SOCK_STREAM)],
+            Self::Names => &[(libc::AF_INET, libc::SOCK_DGRAM), (libc::AF_INET6, libc::SOCK_DGRAM)],
+            Self::UnixSockets => &[(libc::AF_UNIX, libc::SOCK_STREAM)],
+        }
+    }
+}
+
 /// Seals this thread, and every thread it will ever start.
-pub(crate) fn seal(reaches: Reaches) -> Result<(), SealError> {
+pub(crate) fn seal(reaches: &[Reaches]) -> Result<(), SealError> {
     apply_filter(&program(reaches).map_err(SealError::Build)?).map_err(SealError::Apply)
 }
 
-fn program(reaches: Reaches) -> Result<BpfProgram, seccompiler::BackendError> {
+fn program(reaches: &[Reaches]) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALLOWED_HERE).map(|number| (*number, Vec::new())).collect();
-    rules.insert(libc::SYS_socket, sockets(reaches)?);
+    // An empty list of rules would allow the call whatever its arguments are.
+    if !reaches.is_empty() {
+        rules.insert(libc::SYS_socket, sockets(reaches)?);
+    }
+    // The resolver's questions leave from a port of their own; nothing can listen.
+    if reaches.contains(&Reaches::Names) {
+        rules.insert(libc::SYS_bind, Vec::new());
+    }
     // mmap(.., prot, ..) and mprotect(.., prot): the third argument of both.
     rules.insert(libc::SYS_mmap, without_exec()?);
     rules.insert(libc::SYS_mprotect, without_exec()?);
@@ -104,27 +122,15 @@ fn program(reaches: Reaches) -> Result<BpfProgram, seccompiler::BackendError> {
     SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch)?.try_into()
 }
 
-/// Sockets of these families and kinds alone: no raw, no netlink, and of Unix ones only where the peer listens on one.
-fn sockets(reaches: Reaches) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    let each: &[(libc::c_int, libc::c_int)] = match reaches {
-        // UDP is for names.
-        Reaches::Network => &[
-            (libc::AF_INET, libc::SOCK_STREAM),
-            (libc::AF_INET, libc::SOCK_DGRAM),
-            (libc::AF_INET6, libc::SOCK_STREAM),
-            (libc::AF_INET6, libc::SOCK_DGRAM),
-        ],
-        Reaches::UnixSockets => &[(libc::AF_UNIX, libc::SOCK_STREAM)],
+fn sockets(reaches: &[Reaches]) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let rule = |(family, kind): &(libc::c_int, libc::c_int)| {
+        SeccompRule::new(vec![
+            SeccompCondition::new(0, Width::Dword, SeccompCmpOp::Eq, u64::from(family.cast_unsigned()))?,
+            // The low bits are the type; the rest are SOCK_CLOEXEC and SOCK_NONBLOCK.
+            SeccompCondition::new(1, Width::Dword, SeccompCmpOp::MaskedEq(0xf), u64::from(kind.cast_unsigned()))?,
+        ])
     };
-    each.iter()
-        .map(|(family, kind)| {
-            SeccompRule::new(vec![
-                SeccompCondition::new(0, Width::Dword, SeccompCmpOp::Eq, u64::from(family.cast_unsigned()))?,
-                // The low bits are the type; the rest are SOCK_CLOEXEC and SOCK_NONBLOCK.
-                SeccompCondition::new(1, Width::Dword, SeccompCmpOp::MaskedEq(0xf), u64::from(kind.cast_unsigned()))?,
-            ])
-        })
-        .collect()
+    reaches.iter().flat_map(|reach| reach.sockets()).map(rule).collect()
 }
 
 fn without_exec() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
@@ -138,10 +144,10 @@ mod tests {
 
     /// A filter can't be taken off again: each attempt is made by a thread that ends with it.
     fn sealed<T: Send + 'static>(attempt: impl FnOnce() -> T + Send + 'static) -> T {
-        sealed_to(Reaches::Network, attempt)
+        sealed_to(&[Reaches::Tcp, Reaches::Names], attempt)
     }
 
-    fn sealed_to<T: Send + 'static>(reaches: Reaches, attempt: impl FnOnce() -> T + Send + 'static) -> T {
+    fn sealed_to<T: Send + 'static>(reaches: &'static [Reaches], attempt: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(move || {
             rustix::thread::set_no_new_privs(true).unwrap();
             seal(reaches).unwrap();
@@ -177,12 +183,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let to = |attempt: fn() -> std::io::Result<()>| sealed_to(Reaches::UnixSockets, attempt);
-        assert!(sealed_to(Reaches::UnixSockets, move || std::os::unix::net::UnixStream::connect(path).is_ok()));
+        let to = |attempt: fn() -> std::io::Result<()>| sealed_to(&[Reaches::UnixSockets], attempt);
+        assert!(sealed_to(&[Reaches::UnixSockets], move || std::os::unix::net::UnixStream::connect(path).is_ok()));
         assert!(refused(to(|| std::net::TcpStream::connect("127.0.0.1:1").map(drop))));
         assert!(refused(to(|| std::net::TcpStream::connect("[::1]:1").map(drop))));
         assert!(refused(to(|| std::os::unix::net::UnixDatagram::unbound().map(drop))));
         assert!(refused(to(|| std::fs::File::open("/etc/hostname").map(drop))));
+    }
+
+    #[test]
+    fn one_that_looks_up_no_names_makes_tcp_alone_and_one_without_peers_no_socket_at_all() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(sealed_to(&[Reaches::Tcp], move || std::net::TcpStream::connect(address).is_ok()));
+        assert!(refused(sealed_to(&[Reaches::Tcp], || std::net::UdpSocket::bind("127.0.0.1:0"))));
+        assert!(refused(sealed_to(&[Reaches::Tcp], std::os::unix::net::UnixDatagram::unbound)));
+        assert!(refused(sealed_to(&[Reaches::Tcp], || std::os::unix::net::UnixStream::connect("/nowhere"))));
+        assert!(refused(sealed_to(&[], move || std::net::TcpStream::connect(address))));
     }
 
     #[test]

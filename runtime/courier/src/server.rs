@@ -35,7 +35,10 @@ impl Errands for Net {
     const SOCKET: Socket = Socket::CourierNet;
     /// The longest request holds a body of 256 KiB in base64.
     const MAX_REQUEST: u32 = 512 << 10;
-    const REACHES: Reaches = Reaches::Network;
+
+    fn reaches(&self) -> Vec<Reaches> {
+        vec![Reaches::Tcp, Reaches::Names]
+    }
 
     fn is_hello(request: &CourierRequest) -> bool {
         matches!(request, CourierRequest::Hello { .. })

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificate::{CertificateCall, CertificateInfo};
 use crate::container::{ContainerCall, ContainerInfo};
+use crate::database::{DatabaseCall, DatabaseUsage, SettingInfo};
 use crate::denial::Denial;
 use crate::fault::Severity;
 use crate::firewall::{ElementInfo, FirewallCall};
@@ -51,6 +52,8 @@ pub enum Interface {
     Containers,
     /// `firewall`: a set of addresses.
     Firewall,
+    /// `databases`: a database server.
+    Databases,
 }
 
 impl Interface {
@@ -69,6 +72,7 @@ impl Interface {
             Self::Releases => "releases",
             Self::Containers => "containers",
             Self::Firewall => "firewall",
+            Self::Databases => "databases",
         }
     }
 
@@ -85,12 +89,13 @@ impl Interface {
             | Self::Kernel
             | Self::Releases
             | Self::Containers
-            | Self::Firewall => self.grant_table(),
+            | Self::Firewall
+            | Self::Databases => self.grant_table(),
         }
     }
 
     /// Every interface.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Files,
         Self::Units,
         Self::Processes,
@@ -103,6 +108,7 @@ impl Interface {
         Self::Releases,
         Self::Containers,
         Self::Firewall,
+        Self::Databases,
     ];
 }
 
@@ -146,6 +152,8 @@ pub enum Call {
     Container { handle: Handle, verb: ContainerCall },
     /// A verb of `firewall.set`.
     Firewall { handle: Handle, verb: FirewallCall },
+    /// A verb of `databases.server`.
+    Database { handle: Handle, verb: DatabaseCall },
 }
 
 /// Order of a directory listing.
@@ -328,6 +336,10 @@ pub enum Reply {
     Container(ContainerInfo),
     /// Elements of a firewall's set.
     Elements(Vec<ElementInfo>),
+    /// Who is connected to a database.
+    Database(DatabaseUsage),
+    /// Settings of a database.
+    Settings(Vec<SettingInfo>),
 }
 
 /// An entry handle with its name, which is for people only.

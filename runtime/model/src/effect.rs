@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificate::{CertificateEffect, CertificateUndo};
 use crate::container::{ContainerEffect, ContainerId, ContainerRef, ContainerSelector, RunState};
+use crate::database::{DatabaseEffect, DatabaseUndo, SessionState, SettingState};
 use crate::firewall::{ElementState, FirewallEffect, Network, SetId};
 use crate::http::{HttpEffect, HttpRequest};
 use crate::id::{Digest, Label, UnitName};
@@ -42,6 +43,8 @@ pub enum Effect {
     Container(ContainerEffect),
     /// An address in a set of the firewall.
     Firewall(FirewallEffect),
+    /// A change of a database server.
+    Database(DatabaseEffect),
 }
 
 /// One regular file: device and inode are the identity, the path is where it was found.
@@ -179,6 +182,7 @@ impl Effect {
             Self::Release(effect) => effect.verb(),
             Self::Container(effect) => effect.verb(),
             Self::Firewall(effect) => effect.verb(),
+            Self::Database(effect) => effect.verb(),
         }
     }
 
@@ -195,6 +199,7 @@ impl Effect {
             Self::Release(_) => "releases",
             Self::Container(_) => "containers",
             Self::Firewall(_) => "firewall",
+            Self::Database(_) => "databases",
         }
     }
 
@@ -212,6 +217,7 @@ impl Effect {
             Self::Release(effect) => &effect.label,
             Self::Container(effect) => &effect.label,
             Self::Firewall(effect) => &effect.label,
+            Self::Database(effect) => &effect.label,
         }
     }
 
@@ -220,8 +226,8 @@ impl Effect {
         match self {
             Self::File { verb, .. } => !matches!(verb, FileVerb::Append { .. }),
             Self::Unit { verb, .. } => !matches!(verb, UnitVerb::Restart | UnitVerb::Kill { .. }),
-            // The second one is refused: the address is there.
-            Self::Group { .. } | Self::Knob(_) | Self::Firewall(_) => true,
+            // The second one is refused: the address is there. A session is ended once: there is no second one of the same birth.
+            Self::Group { .. } | Self::Knob(_) | Self::Firewall(_) | Self::Database(_) => true,
             // Each asks the authority for another certificate, and it counts them.
             Self::Certificate(_) => false,
             // Asked for twice, it goes back by two releases.
@@ -248,6 +254,7 @@ impl Effect {
             (Self::Release(now), Self::Release(planned)) => now.is_within(planned),
             (Self::Container(now), Self::Container(planned)) => now.is_within(planned),
             (Self::Firewall(now), Self::Firewall(planned)) => now.is_within(planned),
+            (Self::Database(now), Self::Database(planned)) => now.is_within(planned),
             (
                 Self::File { .. }
                 | Self::Unit { .. }
@@ -259,6 +266,7 @@ impl Effect {
                 | Self::Knob(_)
                 | Self::Release(_)
                 | Self::Container(_)
+                | Self::Database(_)
                 | Self::Firewall(_),
                 _,
             ) => false,
@@ -345,6 +353,7 @@ impl fmt::Display for Effect {
             Self::Release(effect) => effect.fmt(f),
             Self::Container(effect) => effect.fmt(f),
             Self::Firewall(effect) => effect.fmt(f),
+            Self::Database(effect) => effect.fmt(f),
         }
     }
 }
@@ -402,6 +411,8 @@ pub enum Undo {
     StartContainer { selector: ContainerSelector, id: ContainerId },
     /// Takes the element out of the set again, if it is still there and still this one.
     RemoveElement { set: SetId, network: Network, element: ElementState },
+    /// Puts a setting of a database back as it was.
+    SetDatabase(DatabaseUndo),
     /// Nothing can be done, or nothing needs doing.
     Nothing { reason: String },
 }
@@ -470,6 +481,10 @@ pub enum Observed {
     Container { container: ContainerRef, run: RunState, restarts: u32 },
     /// An element is in the set, or none is.
     Element(Option<ElementState>),
+    /// A session of a database is in that state, or is gone.
+    Session(Option<SessionState>),
+    /// A setting of a database is in that state.
+    Setting(SettingState),
 }
 
 impl fmt::Display for Observed {
@@ -506,6 +521,9 @@ impl fmt::Display for Observed {
             Self::Element(Some(element)) => {
                 write!(f, "in the set, put there for {}", crate::time::Span::from_millis(element.timeout_ms))
             }
+            Self::Session(None) => f.write_str("the session is gone"),
+            Self::Session(Some(state)) => write!(f, "the session is {state}"),
+            Self::Setting(setting) => setting.fmt(f),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod call;
 pub mod catalog;
 pub mod certificate;
 pub mod container;
+pub mod database;
 pub mod denial;
 pub mod diagnosis;
 pub mod effect;

@@ -79,6 +79,8 @@ pub enum Guard {
     SameValue,
     /// It is no address that the operator needs: his own, his gateways', his sessions', those he lists.
     NotNeeded,
+    /// The session is still the one that was planned for, in the same state, and has waited long enough.
+    SameSession,
     /// The runner still measures the fault.
     FaultPresent,
 }
@@ -167,10 +169,15 @@ pub struct PlanCursor {
 }
 
 impl PlanCursor {
+    /// The effects that can still be done: those before were done or skipped.
+    pub fn ahead(self, plan: &Plan) -> &[PlannedEffect] {
+        plan.effects.get(self.next..).unwrap_or_default()
+    }
+
     /// Finds the next planned effect that covers this one and moves past it; `None` is off plan and moves nothing.
     /// What is skipped can't be done later: the live run is an *ordered* subsequence.
     pub fn advance(&mut self, plan: &Plan, effect: &Effect) -> Option<usize> {
-        let ahead = plan.effects.get(self.next..)?;
+        let ahead = self.ahead(plan);
         let index = self.next + ahead.iter().position(|planned| effect.is_within(&planned.effect))?;
         self.next = index + 1;
         Some(index)

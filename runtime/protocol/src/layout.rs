@@ -32,6 +32,8 @@ pub enum Socket {
     CourierAcme,
     /// The runner asks the `docker` courier.
     CourierDocker,
+    /// The runner asks the `databases` courier.
+    CourierDatabases,
     /// The runner asks the launcher.
     Launcher,
 }
@@ -46,6 +48,7 @@ impl Socket {
             Self::CourierNet => "courier-net.sock",
             Self::CourierAcme => "courier-acme.sock",
             Self::CourierDocker => "courier-docker.sock",
+            Self::CourierDatabases => "courier-databases.sock",
             Self::Launcher => "launcher.sock",
         }
     }

@@ -6,6 +6,7 @@
 pub mod acme;
 pub mod agent;
 pub mod courier;
+pub mod database;
 pub mod docker;
 pub mod fence;
 pub mod frame;

@@ -37,8 +37,9 @@ use crate::book::{Book, StepError};
 use crate::capability::certificates;
 use crate::clock;
 use crate::courier::NetCourier;
+use crate::databases::DatabaseCourier;
 use crate::docker::DockerCourier;
-use crate::hands::{Acme, Hands, Tls};
+use crate::hands::{Acme, Databases, Hands, Tls};
 use crate::netfilter;
 use crate::observer::{Observer, Prober, Watched};
 use crate::operator_socket::OperatorSocket;
@@ -234,21 +235,8 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
     let layout = &settings.layout;
     let mut disabled = Vec::new();
     let (managers, mut hands) = managers(layout, &rules.host, book.epoch(), &mut disabled)?;
-    if let Some(engine) = engine(layout, &rules.host, book.epoch(), &mut disabled) {
-        let engine = Arc::new(engine);
-        (hands.containers, hands.images) = (Some(Arc::clone(&engine) as _), Some(engine as _));
-    }
     let net = courier(layout, &rules.host, book.epoch()).map(Arc::new);
-    if rules.host.endpoints.is_empty() {
-        disabled.push("http: no [[endpoint]] is listed in runner.toml".to_owned());
-    } else {
-        hands.http = net.clone().map(|net| net as _);
-    }
-    hands.tls = net.clone().map(|net| net as _);
-    hands.acme = acme(layout, &rules.host, book.epoch());
-    if hands.acme.is_none() {
-        disabled.push("renewing certificates: no [[certificate]] of runner.toml may be renewed".to_owned());
-    }
+    fill(&mut hands, (layout, &rules.host, book.epoch()), net.as_ref(), &mut disabled);
     let certificates = rules.host.certificates.clone();
     let courier = Arc::new(Courier { net, certificates, lost: AtomicBool::new(false) });
     let listeners = Arc::clone(&book);
@@ -302,6 +290,30 @@ fn assemble(settings: &Settings, rules: Rules, book: Arc<Book>, entries: &[Entry
         disabled,
         started: Instant::now(),
     }))
+}
+
+/// The hands that speak to couriers.
+fn fill(
+    hands: &mut Hands,
+    (layout, host, epoch): (&Layout, &HostConfig, u64),
+    net: Option<&Arc<NetCourier>>,
+    disabled: &mut Vec<String>,
+) {
+    if let Some(engine) = engine(layout, host, epoch, disabled) {
+        let engine = Arc::new(engine);
+        (hands.containers, hands.images) = (Some(Arc::clone(&engine) as _), Some(engine as _));
+    }
+    hands.databases = databases(layout, host, epoch, disabled);
+    hands.tls = net.cloned().map(|net| net as _);
+    if host.endpoints.is_empty() {
+        disabled.push("http: no [[endpoint]] is listed in runner.toml".to_owned());
+    } else {
+        hands.http = net.cloned().map(|net| net as _);
+    }
+    hands.acme = acme(layout, host, epoch);
+    if hands.acme.is_none() {
+        disabled.push("renewing certificates: no [[certificate]] of runner.toml may be renewed".to_owned());
+    }
 }
 
 /// The service managers, and which of them is the hand for programs.
@@ -373,6 +385,19 @@ fn engine(layout: &Layout, host: &HostConfig, epoch: u64, disabled: &mut Vec<Str
     Some(match privileged_uids(host) {
         Some(uids) => courier.run_by(uids.courier_docker),
         None => courier,
+    })
+}
+
+/// The courier that is connected to the database servers.
+fn databases(layout: &Layout, host: &HostConfig, epoch: u64, disabled: &mut Vec<String>) -> Option<Arc<dyn Databases>> {
+    if !host.needs_courier_databases() {
+        disabled.push("databases: no [[database]] is listed in runner.toml".to_owned());
+        return None;
+    }
+    let courier = DatabaseCourier::new(&layout.socket(Socket::CourierDatabases), epoch);
+    Some(match privileged_uids(host) {
+        Some(uids) => Arc::new(courier.run_by(uids.courier_databases)),
+        None => Arc::new(courier),
     })
 }
 

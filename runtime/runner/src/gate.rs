@@ -4,10 +4,11 @@
 //! it, apply, journal the outcome. A capability describes its change as a [`Change`]; it is never applied from anywhere else.
 //! Authority comes in as a [`Mode`]: recording needs a `DryRunPermit`, changing the world needs a `Warrant`.
 
+use theriac_model::database::{DatabaseEffect, DatabaseVerb};
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::effect::{Effect, Observed, Outcome, Undo, UndoClass};
 use theriac_model::id::RunId;
-use theriac_model::plan::Guard;
+use theriac_model::plan::{Guard, Plan, PlanCursor};
 use theriac_model::record::Record;
 use theriac_model::units::Permille;
 
@@ -97,6 +98,11 @@ pub(crate) trait Mode {
     fn record(&mut self, draft: Draft);
     /// Learns that an effect failed after its intent was written: the run ends with an undo.
     fn failed(&mut self, denial: &Denial);
+    /// The plan that it is held to and how far it has come there, for verbs that choose among many things: what came since the
+    /// plan was made is left alone, and is no reason to end the run. `None`: there is no plan yet.
+    fn plan(&self) -> Option<(&Plan, PlanCursor)> {
+        None
+    }
     /// It records only.
     fn is_dry(&self) -> bool;
 }
@@ -179,5 +185,7 @@ fn write(scene: &mut Scene<'_>, record: Record, attempted: &str) -> Result<(), F
 fn spend(scene: &mut Scene<'_>, effect: &Effect) {
     if let Effect::File { label, verb, .. } = effect {
         scene.budget.spend(label, verb.bytes());
+    } else if let Effect::Database(DatabaseEffect { label, verb: DatabaseVerb::Terminate(_), .. }) = effect {
+        scene.budget.end_session(label);
     }
 }

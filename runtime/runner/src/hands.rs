@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use theriac_model::certificate::DnsName;
 use theriac_model::container::{ContainerId, ContainerRef, ContainerSelector, ContainerState, ContainerVerb};
+use theriac_model::database::{Sessions, Setting, SettingChange, SettingState, Termination};
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::http::{HttpAnswer, HttpRequest};
 use theriac_model::id::Label;
@@ -29,6 +30,8 @@ pub struct Hands {
     pub containers: Option<Arc<dyn Containers>>,
     /// Images of the same engine.
     pub images: Option<Arc<dyn Images>>,
+    /// Database servers.
+    pub databases: Option<Arc<dyn Databases>>,
 }
 
 impl std::fmt::Debug for Hands {
@@ -40,6 +43,7 @@ impl std::fmt::Debug for Hands {
             .field("http", &self.http.is_some())
             .field("containers", &self.containers.is_some())
             .field("images", &self.images.is_some())
+            .field("databases", &self.databases.is_some())
             .finish()
     }
 }
@@ -100,6 +104,18 @@ pub trait Images: Send + Sync {
     fn has_image(&self, id: &ImageId) -> Result<(), HandError>;
     /// Points a tag that names the first image at the second; `Stale` where it names another one, or the second is not there.
     fn point_tag(&self, tag: &ImageTag, from: &ImageId, to: &ImageId) -> Result<(), HandError>;
+}
+
+/// Asks database servers, which it knows by the operator's names.
+pub trait Databases: Send + Sync {
+    /// Who is connected.
+    fn sessions(&self, database: &Label) -> Result<Sessions, HandError>;
+    /// How some settings are.
+    fn settings(&self, database: &Label, settings: &[Setting]) -> Result<Vec<(Setting, SettingState)>, HandError>;
+    /// Ends one session, if it is still the one and still waits: else it is [`HandError::Stale`].
+    fn terminate(&self, database: &Label, termination: &Termination) -> Result<(), HandError>;
+    /// Changes one setting, if it is still as expected: else it is [`HandError::Stale`]. Answers how it is afterwards.
+    fn set(&self, database: &Label, change: &SettingChange) -> Result<SettingState, HandError>;
 }
 
 /// Why a hand did not do what it was told.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod courier;
 pub mod crash;
 pub mod daemon;
+pub mod databases;
 pub mod docker;
 pub mod events;
 pub mod exchange;

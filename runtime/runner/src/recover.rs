@@ -11,7 +11,7 @@ use theriac_probe::group::Groups;
 
 use crate::capability::files::{Archive, PlaceError, state};
 use crate::capability::processes::{facts, mask_of, nice_of, start_of, threads_of};
-use crate::capability::{certificates, containers, firewall, http, kernel, programs, releases};
+use crate::capability::{certificates, containers, databases, firewall, http, kernel, programs, releases};
 pub use crate::undo::Intent;
 use crate::undo::{self, identity, place};
 use crate::world::World;
@@ -49,6 +49,7 @@ pub fn observe(world: &World, intent: &Intent<'_>) -> Happened {
         Effect::Release(effect) => releases::observe(world, effect),
         Effect::Container(effect) => containers::observe(world, intent, effect),
         Effect::Firewall(_) => firewall::observe(intent),
+        Effect::Database(effect) => databases::observe(world, intent, effect),
     }
 }
 

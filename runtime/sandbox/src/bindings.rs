@@ -45,6 +45,9 @@ pub enum Container {}
 /// A granted set of addresses.
 #[derive(Debug)]
 pub enum AddressSet {}
+/// A granted database server.
+#[derive(Debug)]
+pub enum Server {}
 
 mod generated {
     wasmtime::component::bindgen!({
@@ -67,12 +70,13 @@ mod generated {
             "theriac:remedy/releases.release": super::Release,
             "theriac:remedy/containers.container": super::Container,
             "theriac:remedy/firewall.set": super::AddressSet,
+            "theriac:remedy/databases.server": super::Server,
         },
     });
 }
 
 pub(crate) use generated::theriac::remedy::{
-    certificates, containers, fault, files, firewall, http, kernel, log, observe, processes, programs, releases, types,
-    units,
+    certificates, containers, databases, fault, files, firewall, http, kernel, log, observe, processes, programs,
+    releases, types, units,
 };
 pub(crate) use generated::{Remedy, RemedyPre};

@@ -7,8 +7,8 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{
-    Remedy, RemedyPre, certificates, containers, fault, files, firewall, http, kernel, log, observe, processes,
-    programs, releases, types, units,
+    Remedy, RemedyPre, certificates, containers, databases, fault, files, firewall, http, kernel, log, observe,
+    processes, programs, releases, types, units,
 };
 use crate::clock::Clock;
 use crate::compile::Artefact;
@@ -159,6 +159,7 @@ fn link(linker: &mut Linker<State>, interface: Interface) -> wasmtime::Result<()
         Interface::Releases => releases::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Containers => containers::add_to_linker::<_, HasSelf<State>>(linker, itself),
         Interface::Firewall => firewall::add_to_linker::<_, HasSelf<State>>(linker, itself),
+        Interface::Databases => databases::add_to_linker::<_, HasSelf<State>>(linker, itself),
     }
 }
 

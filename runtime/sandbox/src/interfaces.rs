@@ -41,11 +41,13 @@ pub enum Interface {
     Containers,
     /// `[grants.firewall.LABEL]`.
     Firewall,
+    /// `[grants.databases.LABEL]`.
+    Databases,
 }
 
 impl Interface {
     /// Every interface.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Types,
         Self::Fault,
         Self::Log,
@@ -60,6 +62,7 @@ impl Interface {
         Self::Releases,
         Self::Containers,
         Self::Firewall,
+        Self::Databases,
     ];
 
     /// Its name within the package.
@@ -79,6 +82,7 @@ impl Interface {
             Self::Releases => "releases",
             Self::Containers => "containers",
             Self::Firewall => "firewall",
+            Self::Databases => "databases",
         }
     }
 
@@ -102,6 +106,7 @@ impl Interface {
             Self::Releases => Some("[grants.releases.LABEL]"),
             Self::Containers => Some("[grants.containers.LABEL]"),
             Self::Firewall => Some("[grants.firewall.LABEL]"),
+            Self::Databases => Some("[grants.databases.LABEL]"),
         }
     }
 }

@@ -30,6 +30,7 @@ extern crate std;
 pub mod bindings;
 pub mod certificates;
 pub mod containers;
+pub mod databases;
 mod denial;
 mod fault;
 pub mod files;

@@ -177,6 +177,7 @@ fn answer(exchanges: &[Exchange], at: usize, call: &Call) -> Reply {
             | Call::Release { .. }
             | Call::Container { .. }
             | Call::Certificate { .. }
+            | Call::Database { .. }
             | Call::Firewall { .. } => {
                 Reply::Denied(Denial::new(DenialCause::Unavailable, "bench", "bench", "anything"))
             }

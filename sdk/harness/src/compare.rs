@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use theriac_model::call::Report;
+use theriac_model::database::{DatabaseVerb, Setting};
 use theriac_model::denial::Denial;
 use theriac_model::effect::{Effect, GroupVerb, UnitVerb};
 use theriac_model::id::Digest;
@@ -11,8 +12,9 @@ use theriac_model::record::{Entry, Record};
 use theriac_model::unit::KillWhom;
 use theriac_runner::worker::Ending;
 
+use crate::database::Database;
 use crate::perform::Performance;
-use crate::scenario::{Afterwards, CertificateWord, Expect, ReportWord};
+use crate::scenario::{Afterwards, CertificateWord, Expect, ExpectDatabase, ReportWord};
 use crate::snapshot::Snapshot;
 use crate::stage::Stage;
 
@@ -58,6 +60,9 @@ pub(crate) fn problems(
     {
         problems.push(format!("release: expected {release}, in use is {:?}", after.release));
     }
+    if let (Some(expected), Some(database)) = (&expect.database, &stage.database) {
+        problems.extend(pool(expected, database));
+    }
     if let (Some(word), Some(service)) = (expect.unit, &stage.service)
         && !service.becomes(word)
     {
@@ -67,6 +72,17 @@ pub(crate) fn problems(
         problems.push(format!("the unit is not {word:?} but {state}"));
     }
     problems
+}
+
+fn pool(expected: &ExpectDatabase, database: &Database) -> Vec<String> {
+    let connected = database.connected();
+    let settings = database.settings();
+    let sessions = expected.sessions.filter(|sessions| *sessions != connected);
+    let sessions = sessions.map(|sessions| format!("sessions: expected {sessions}, there are {connected}"));
+    let differs = |(setting, value): &(&Setting, &i64)| settings.get(setting).map(|state| state.value) != Some(**value);
+    let wrong = expected.settings.iter().filter(differs);
+    let wrong = wrong.map(|(setting, value)| format!("{setting}: expected {value}, the settings are {settings:?}"));
+    sessions.into_iter().chain(wrong).collect()
 }
 
 fn report(expected: ReportWord, dry: &Ending) -> Option<String> {
@@ -135,6 +151,10 @@ pub(crate) fn words(effect: &Effect) -> String {
         Effect::Release(effect) => format!("{verb} {}", effect.to),
         Effect::Container(effect) => format!("{verb} {}", effect.target),
         Effect::Firewall(effect) => format!("{verb} {}", effect.network),
+        Effect::Database(effect) => match &effect.verb {
+            DatabaseVerb::Terminate(termination) => format!("{verb} {}", termination.application),
+            DatabaseVerb::Set { setting, value } => format!("{verb} {setting} {value}"),
+        },
     }
 }
 

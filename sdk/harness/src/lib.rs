@@ -7,6 +7,7 @@
 mod bench;
 mod certificates;
 mod compare;
+mod database;
 mod error;
 mod learn;
 mod licence;

@@ -305,6 +305,7 @@ fn files_of(entries: &[Entry], effects: &BTreeSet<u32>) -> BTreeSet<FileKey> {
         | Effect::Knob(_)
         | Effect::Release(_)
         | Effect::Container(_)
+        | Effect::Database(_)
         | Effect::Firewall(_) => None,
     };
     intents.filter(|intent| effects.contains(&intent.index)).filter_map(file).collect()

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
+use theriac_model::database::{DatabaseKind, Protected, SessionState, Setting};
 use theriac_model::fault::FaultKind;
 use theriac_model::id::Label;
 use theriac_model::release::ReleaseName;
@@ -35,6 +36,7 @@ pub struct Scenario {
     pub(crate) unit: Option<Unit>,
     pub(crate) releases: Option<Releases>,
     pub(crate) certificate: Option<Certificate>,
+    pub(crate) database: Option<Database>,
     pub(crate) expect: Expect,
     /// Not again, and not with each effect failing.
     #[serde(default)]
@@ -147,6 +149,42 @@ pub(crate) enum CertificateWord {
     Unchanged,
 }
 
+/// The database server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Database {
+    #[serde(default = "postgres")]
+    pub(crate) kind: DatabaseKind,
+    pub(crate) max: u32,
+    #[serde(default)]
+    pub(crate) reserved: u32,
+    /// Whose sessions the operator lets be ended; without it, those that the grants name.
+    pub(crate) applications: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) reproducible: bool,
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<Setting, i64>,
+    #[serde(default)]
+    pub(crate) session: Vec<Session>,
+}
+
+const fn postgres() -> DatabaseKind {
+    DatabaseKind::Postgres
+}
+
+/// Sessions that are alike.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Session {
+    pub(crate) application: String,
+    pub(crate) state: SessionState,
+    /// Seconds in this state.
+    pub(crate) for_s: u64,
+    pub(crate) protected: Option<Protected>,
+    #[serde(default = "one")]
+    pub(crate) count: u32,
+}
+
 /// A unit's state in a scenario's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -189,6 +227,7 @@ pub(crate) struct Expect {
     pub(crate) unit: Option<UnitWord>,
     pub(crate) release: Option<ReleaseName>,
     pub(crate) certificate: Option<CertificateWord>,
+    pub(crate) database: Option<ExpectDatabase>,
     #[serde(default)]
     pub(crate) file: Vec<ExpectFile>,
 }
@@ -200,6 +239,14 @@ pub(crate) enum ReportWord {
     NothingToDo,
     GaveUp,
     Denied,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExpectDatabase {
+    pub(crate) sessions: Option<usize>,
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<Setting, i64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -268,14 +315,22 @@ impl Scenario {
         if self.unit.as_ref().is_some_and(|unit| unit.state == UnitWord::Hung && !unit.health) {
             return Err("a unit that hangs needs `health = true`, or nothing shows it".to_owned());
         }
-        if self.unit.is_none() && self.directory.is_empty() {
-            return Err("there is nothing at fault: add a [[directory]] or a [unit]".to_owned());
+        if self.unit.is_none() && self.directory.is_empty() && self.database.is_none() {
+            return Err("there is nothing at fault: add a [[directory]], a [unit] or a [database]".to_owned());
         }
         if self.releases.as_ref().is_some_and(|releases| releases.names.is_empty() || self.unit.is_none()) {
             return Err("[releases] needs at least one name, and a [unit] that they are of".to_owned());
         }
         if self.certificate.is_some() && self.unit.is_none() {
             return Err("[certificate] needs a [unit] that serves it".to_owned());
+        }
+        let other_kind =
+            |database: &Database| database.settings.keys().copied().find(|setting| setting.kind() != database.kind);
+        if let Some(setting) = self.database.as_ref().and_then(other_kind) {
+            return Err(format!("`{setting}` is a setting of {}", setting.kind()));
+        }
+        if self.expect.database.is_some() && self.database.is_none() {
+            return Err("[expect.database] needs a [database]".to_owned());
         }
         self.expect.effects()?;
         Ok(())
@@ -375,6 +430,15 @@ mod tests {
         Scenario::parse(&LEAST.replace("[unit]", "[releases]\nnames = ['v1', 'v2']\n[unit]")).unwrap();
         assert!(refused("[unit]", "[releases]\nnames = []\n[unit]").contains("at least one name"));
         assert!(refused("[unit]", "[releases]\nnames = ['../v1']\n[unit]").contains("release"));
+    }
+
+    #[test]
+    fn a_database_has_settings_of_its_kind() {
+        let database = |settings: &str| format!("[database]\nmax = 10\nsettings = {{ {settings} = 1 }}\n[unit]");
+        Scenario::parse(&LEAST.replace("[unit]", &database("lock_timeout"))).unwrap();
+        assert!(refused("[unit]", &database("wait_timeout")).contains("a setting of mysql"));
+        assert!(refused("[unit]", &database("shared_buffers")).contains("unknown variant"));
+        assert!(refused("[expect]", "[expect.database]\nsessions = 1\n[expect]").contains("needs a [database]"));
     }
 
     #[test]

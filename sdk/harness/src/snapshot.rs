@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use theriac_model::database::{Setting, SettingState};
 use theriac_model::id::{Digest, Label};
 
 /// A file by its directory's label and its path.
@@ -23,6 +24,8 @@ pub(crate) struct Snapshot {
     pub(crate) release: Option<String>,
     /// The certificate and its key.
     pub(crate) certificate: Option<Digest>,
+    /// The database's settings.
+    pub(crate) settings: BTreeMap<Setting, SettingState>,
 }
 
 /// One file.
@@ -92,6 +95,9 @@ impl Snapshot {
         }
         if self.release != start.release {
             differences.push(format!("the release was {:?} and is {:?}", start.release, self.release));
+        }
+        if self.settings != start.settings {
+            differences.push(format!("the settings were {:?} and are {:?}", start.settings, self.settings));
         }
         if self.cpus != start.cpus && self.cpus.is_some() && start.cpus.is_some() {
             differences.push(format!("the unit's CPUs were {:?} and are {:?}", start.cpus, self.cpus));

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use theriac_authority::grant::FilesGrant;
+use theriac_authority::grant::{Applications, DatabasesGrant, FilesGrant};
 use theriac_authority::host::HostConfig;
 use theriac_authority::manifest::Manifest;
 use theriac_journal::undo::{Options, UndoStore};
@@ -26,16 +26,18 @@ use theriac_protocol::layout::Layout;
 use theriac_runner::backend::ServiceManager;
 use theriac_runner::clock;
 use theriac_runner::courier::NetCourier;
+use theriac_runner::hands::Databases;
 use theriac_runner::world::{CheckError, Roots, Senses, World};
 use theriac_runner::writer::Writer;
 
 use crate::certificates::{self, Certificates};
+use crate::database::{self, Database};
 use crate::error::{ScenarioError, chain};
 use crate::namespace;
 use crate::notes::{BreakOff, Notes};
 use crate::programs::Programs;
 use crate::releases::Releases;
-use crate::scenario::{Archive, Directory, File, Filling, Open, Scenario};
+use crate::scenario::{self, Archive, Directory, File, Filling, Open, Scenario};
 use crate::service::{self, Daemon, Service};
 use crate::snapshot::{Snapshot, cpus_of};
 
@@ -59,6 +61,7 @@ pub(crate) struct Stage {
     pub(crate) host: HostConfig,
     pub(crate) target: Target,
     pub(crate) service: Option<Service>,
+    pub(crate) database: Option<Arc<Database>>,
     dirs: BTreeMap<Label, PathBuf>,
     releases: Option<Releases>,
     certificates: Option<Certificates>,
@@ -100,6 +103,7 @@ impl Stage {
             building.certificate()?;
             service.bring_to(unit.state)?;
         }
+        let database = props.scenario.database.as_ref().map(|asked| building.database(asked));
         let target = building.target(service.as_ref())?;
         let host =
             HostConfig::parse(&building.config).map_err(ScenarioError::part("writing the host's configuration"))?;
@@ -109,10 +113,24 @@ impl Stage {
         if let Some(certificates) = &certificates {
             certificates.lend(&mut world.hands)?;
         }
+        world.hands.databases = database.clone().map(|hand| hand as Arc<dyn Databases>);
         if let Some(releases) = &releases {
             releases.note(&world);
         }
-        Ok(Self { world, notes, host, target, service, dirs, releases, certificates, mounts, holders, scratch })
+        Ok(Self {
+            world,
+            notes,
+            host,
+            target,
+            service,
+            database,
+            dirs,
+            releases,
+            certificates,
+            mounts,
+            holders,
+            scratch,
+        })
     }
 
     /// As it is now.
@@ -124,7 +142,8 @@ impl Stage {
         let cpus = state.filter(|state| state.main_pid != 0).and_then(|state| cpus_of(state.main_pid));
         let release = self.releases.as_ref().and_then(Releases::in_use);
         let certificate = self.certificates.as_ref().and_then(Certificates::state);
-        Ok(Snapshot { files, up, cpus, release, certificate })
+        let settings = self.database.as_deref().map(Database::settings).unwrap_or_default();
+        Ok(Snapshot { files, up, cpus, release, certificate, settings })
     }
 }
 
@@ -370,6 +389,31 @@ impl Building<'_> {
         Ok(())
     }
 
+    fn database(&mut self, asked: &scenario::Database) -> Arc<Database> {
+        let grants = || self.props.manifest.grants.databases.values();
+        let named = |grant: &DatabasesGrant| match grant.ending.as_ref().map(|ending| &ending.applications) {
+            Some(Applications::Named(names)) => names.iter().map(ToString::to_string).collect(),
+            Some(Applications::Operator) | None => Vec::new(),
+        };
+        let applications = asked.applications.clone().unwrap_or_else(|| grants().flat_map(named).collect());
+        let _infallible = writeln!(
+            self.config,
+            "[[database]]\nname = {:?}\nkind = {:?}\nreproducible = {}\ntraffic_share = 0.1",
+            database::NAME,
+            asked.kind.as_str(),
+            asked.reproducible,
+        );
+        if !applications.is_empty() {
+            let _infallible = writeln!(self.config, "applications = {applications:?}");
+        }
+        for (setting, range) in grants().flat_map(|grant| &grant.settings) {
+            if let Some((min, max)) = range.filter(|_| setting.kind() == asked.kind) {
+                let _infallible = writeln!(self.config, "settings.{setting} = {{ min = {min}, max = {max} }}");
+            }
+        }
+        Arc::new(Database::make(asked))
+    }
+
     fn target(&self, service: Option<&Service>) -> Result<Target, ScenarioError> {
         if self.certificates.is_some() {
             return Label::parse(certificates::NAME)
@@ -378,6 +422,9 @@ impl Building<'_> {
         }
         if let Some(service) = service {
             return Ok(Target::Unit(service.name.clone()));
+        }
+        if self.props.scenario.database.is_some() {
+            return Label::parse(database::NAME).map(Target::Pool).map_err(ScenarioError::part("naming the database"));
         }
         let first = self.props.scenario.directory.first().and_then(|directory| self.dirs.get(&directory.label));
         let Some(path) = first else { return Ok(Target::Host) };

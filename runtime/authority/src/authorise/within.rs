@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use theriac_model::call::{GroupCall, ProcessCall, UnitCall};
+use theriac_model::database::DatabaseVerb;
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::effect::{Effect, FileId, FileVerb, GroupVerb, UndoClass, UnitVerb};
 use theriac_model::id::Label;
@@ -21,84 +22,55 @@ use crate::grant::FilesVerb;
 pub fn check_effects(plan: &Plan, grants: &Effective) -> Result<(), Denial> {
     let mut spent: BTreeMap<&Label, Spent> = BTreeMap::new();
     let mut added: BTreeMap<&Label, u32> = BTreeMap::new();
+    let mut ended: BTreeMap<&Label, u32> = BTreeMap::new();
     for planned in &plan.effects {
-        match &planned.effect {
+        let of = &planned.effect;
+        match of {
             Effect::File { label, file, verb } => {
-                let dir = grants.files.get(label).ok_or_else(|| none(&planned.effect))?;
                 let spent = spent.entry(label).or_default();
-                check_file(planned, dir, file, *verb, *spent)?;
+                check_file(planned, granted(&grants.files, of)?, file, *verb, *spent)?;
                 spent.files = spent.files.saturating_add(1);
                 spent.bytes = spent.bytes.saturating_add(verb.bytes());
             }
-            Effect::Unit { label, unit, verb, .. } => {
-                let bound = grants.units.get(label).ok_or_else(|| none(&planned.effect))?;
-                same(&planned.effect, bound.unit == *unit)?;
+            Effect::Unit { unit, verb, .. } => {
+                let bound = granted(&grants.units, of)?;
+                same(of, bound.unit == *unit)?;
                 bound.admits(&unit_call(*verb))?;
             }
-            Effect::Group { label, group, verb } => {
-                let bound = grants.processes.get(label).ok_or_else(|| none(&planned.effect))?;
-                same(&planned.effect, bound.group == *group)?;
+            Effect::Group { group, verb, .. } => {
+                let bound = granted(&grants.processes, of)?;
+                same(of, bound.group == *group)?;
                 bound.admits_group(&group_call(*verb))?;
             }
-            Effect::Process { label, group, signal, .. } => {
-                let bound = grants.processes.get(label).ok_or_else(|| none(&planned.effect))?;
-                same(&planned.effect, bound.group == *group)?;
+            Effect::Process { group, signal, .. } => {
+                let bound = granted(&grants.processes, of)?;
+                same(of, bound.group == *group)?;
                 bound.admits_process(&ProcessCall::Signal { signal: *signal })?;
             }
-            Effect::Certificate(effect) => {
-                grants
-                    .certificates
-                    .get(&effect.label)
-                    .ok_or_else(|| none(&planned.effect))?
-                    .admits_effect(planned, effect)?;
-            }
-            Effect::Program(effect) => {
-                grants
-                    .programs
-                    .get(&effect.label)
-                    .ok_or_else(|| none(&planned.effect))?
-                    .admits_effect(planned, effect)?;
-            }
-            Effect::Http(effect) => {
-                grants.http.get(&effect.label).ok_or_else(|| none(&planned.effect))?.admits_effect(planned, effect)?;
-            }
-            Effect::Knob(effect) => {
-                grants
-                    .kernel
-                    .get(&effect.label)
-                    .ok_or_else(|| none(&planned.effect))?
-                    .admits_effect(planned, effect)?;
-            }
-            Effect::Release(effect) => {
-                grants
-                    .releases
-                    .get(&effect.label)
-                    .ok_or_else(|| none(&planned.effect))?
-                    .admits_effect(planned, effect)?;
-            }
-            Effect::Container(effect) => {
-                grants
-                    .containers
-                    .get(&effect.label)
-                    .ok_or_else(|| none(&planned.effect))?
-                    .admits_effect(planned, effect)?;
-            }
+            Effect::Certificate(effect) => granted(&grants.certificates, of)?.admits_effect(planned, effect)?,
+            Effect::Program(effect) => granted(&grants.programs, of)?.admits_effect(planned, effect)?,
+            Effect::Http(effect) => granted(&grants.http, of)?.admits_effect(planned, effect)?,
+            Effect::Knob(effect) => granted(&grants.kernel, of)?.admits_effect(planned, effect)?,
+            Effect::Release(effect) => granted(&grants.releases, of)?.admits_effect(planned, effect)?,
+            Effect::Container(effect) => granted(&grants.containers, of)?.admits_effect(planned, effect)?,
             Effect::Firewall(effect) => {
                 let added = added.entry(&effect.label).or_default();
-                grants
-                    .firewall
-                    .get(&effect.label)
-                    .ok_or_else(|| none(&planned.effect))?
-                    .admits_effect(planned, effect, *added)?;
+                granted(&grants.firewall, of)?.admits_effect(planned, effect, *added)?;
                 *added = added.saturating_add(1);
+            }
+            Effect::Database(effect) => {
+                let ended = ended.entry(&effect.label).or_default();
+                granted(&grants.databases, of)?.admits_effect(planned, effect, *ended)?;
+                *ended = ended.saturating_add(u32::from(matches!(effect.verb, DatabaseVerb::Terminate(_))));
             }
         }
     }
     Ok(())
 }
 
-fn none(effect: &Effect) -> Denial {
-    Denial::new(DenialCause::NotGranted, effect.label(), "label", effect)
+/// The grant under the effect's label.
+fn granted<'g, T>(table: &'g BTreeMap<Label, T>, effect: &Effect) -> Result<&'g T, Denial> {
+    table.get(effect.label()).ok_or_else(|| Denial::new(DenialCause::NotGranted, effect.label(), "label", effect))
 }
 
 /// The label stands for another thing now than when the plan was made.

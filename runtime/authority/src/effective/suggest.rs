@@ -75,6 +75,7 @@ pub(super) fn new_grant(interface: Interface, label: &Label) -> String {
         Interface::Releases => r#"{ unit = { from = "incident" }, verbs = ["current"], why = "…" }"#,
         Interface::Containers => r#"{ container = { from = "incident" }, verbs = ["inspect"], why = "…" }"#,
         Interface::Firewall => r#"{ set = { from = "operator" }, verbs = ["list"], why = "…" }"#,
+        Interface::Databases => r#"{ server = { from = "incident" }, verbs = ["sessions"], why = "…" }"#,
     };
     format!("remedy.toml: grants.{}.{label} = {rest}", interface.grant_table())
 }

@@ -60,6 +60,7 @@ pub(crate) fn sentence(grant: GrantKind<'_>) -> String {
         GrantKind::Releases(grant) => grant.sentence(),
         GrantKind::Containers(grant) => grant.sentence(),
         GrantKind::Firewall(grant) => grant.sentence(),
+        GrantKind::Databases(grant) => grant.sentence(),
     }
 }
 
@@ -190,5 +191,6 @@ pub(crate) const fn called(interface: Interface) -> &'static str {
         Interface::Releases => "releases",
         Interface::Containers => "containers",
         Interface::Firewall => "sets of the firewall",
+        Interface::Databases => "databases",
     }
 }

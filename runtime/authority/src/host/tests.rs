@@ -76,7 +76,7 @@ fn unknown_keys_are_refused_with_the_valid_ones() {
     check(
         "modes = 'observe'",
         &expect![
-            "line 1: `modes`: there is no such key at the top; valid keys: mode, deploy_locks, timing, limits, window, unit, service, mount, directory, group, certificate, program, endpoint, knob, release, container, firewall, uids, systemd"
+            "line 1: `modes`: there is no such key at the top; valid keys: mode, deploy_locks, timing, limits, window, unit, service, mount, directory, group, certificate, program, endpoint, knob, release, container, firewall, database, uids, systemd"
         ],
     );
     check(

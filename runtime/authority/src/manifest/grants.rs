@@ -13,6 +13,7 @@ use theriac_model::units::Bytes;
 
 mod certificate;
 pub(crate) mod container;
+pub(crate) mod database;
 pub(crate) mod firewall;
 mod http;
 pub(crate) mod kernel;
@@ -60,6 +61,7 @@ pub(super) fn parse(field: Field) -> Result<Grants, Mistake> {
             Interface::Releases => grants.releases = labelled(field, release::parse)?,
             Interface::Containers => grants.containers = labelled(field, container::parse)?,
             Interface::Firewall => grants.firewall = labelled(field, firewall::parse)?,
+            Interface::Databases => grants.databases = labelled(field, database::parse)?,
         }
     }
     if grants.iter().count() > MAX_GRANTS { Err(too_many) } else { Ok(grants) }

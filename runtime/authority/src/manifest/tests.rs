@@ -84,7 +84,7 @@ fn an_unknown_key_is_refused_with_the_valid_ones() {
         "[grants.units.target]",
         "[grants.unit.target]",
         &expect![
-            "line 25: `grants.unit`: there is no such key in `grants`; valid keys: files, units, processes, series, probes, certificates, programs, http, kernel, releases, containers, firewall"
+            "line 25: `grants.unit`: there is no such key in `grants`; valid keys: files, units, processes, series, probes, certificates, programs, http, kernel, releases, containers, firewall, databases"
         ],
     );
 }

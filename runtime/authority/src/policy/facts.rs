@@ -190,6 +190,7 @@ fn computed_risk(plan: &Plan, host: &HostConfig) -> Permille {
 enum Server<'a> {
     Unit(&'a UnitName),
     Container(&'a Label),
+    Database(&'a Label),
 }
 
 impl Server<'_> {
@@ -197,6 +198,7 @@ impl Server<'_> {
         match self {
             Self::Unit(unit) => host.units.get(unit)?.traffic_share,
             Self::Container(label) => host.containers.iter().find(|entry| entry.label == *label)?.traffic_share,
+            Self::Database(name) => host.databases.iter().find(|entry| entry.name == *name)?.traffic_share,
         }
     }
 }
@@ -204,6 +206,7 @@ impl Server<'_> {
 fn server_of(effect: &Effect) -> Option<Server<'_>> {
     match effect {
         Effect::Container(effect) => Some(Server::Container(&effect.target)),
+        Effect::Database(effect) => Some(Server::Database(&effect.database)),
         Effect::File { .. }
         | Effect::Unit { .. }
         | Effect::Group { .. }
@@ -231,6 +234,7 @@ fn unit_of(effect: &Effect) -> Option<&UnitName> {
         | Effect::Http(_)
         | Effect::Knob(_)
         | Effect::Container(_)
+        | Effect::Database(_)
         | Effect::Firewall(_) => None,
     }
 }
@@ -263,7 +267,9 @@ fn changes_security(effect: &Effect) -> bool {
         // Not who may log in or what may run: which of two keys of the same names is served.
         Effect::Certificate(_) => false,
         // The firewall is asked about by its verb, which a policy may name; for the files above none can.
-        Effect::Program(_) | Effect::Http(_) | Effect::Container(_) | Effect::Firewall(_) => false,
+        Effect::Program(_) | Effect::Http(_) | Effect::Container(_) | Effect::Database(_) | Effect::Firewall(_) => {
+            false
+        }
     }
 }
 
@@ -288,6 +294,7 @@ fn file_path(effect: &Effect) -> Option<String> {
         | Effect::Knob(_)
         | Effect::Release(_)
         | Effect::Container(_)
+        | Effect::Database(_)
         | Effect::Firewall(_) => None,
     }
 }

@@ -4,11 +4,13 @@
 //!
 //! * **Scope.** What may stop serving counts once for a target with at most a tenth of the traffic, one and a half times for
 //!   at most half of it, and twice for more or where nobody said how much.
-//! * **Files of one grant are one decision.** The second file that the same verb takes out of the same grant adds nothing:
+//! * **Files of one grant, and idle sessions of one application, are one decision.** The second file that the same verb takes out of the same grant adds nothing:
 //!   how much may go is bounded by the grant (`max_files`, `max_bytes`), and two thousand rotated logs are not two thousand
-//!   dangers. A file of another grant, verb or undo class counts again. Addresses that go into one set are one decision too.
+//!   dangers. A file of another grant, verb or undo class counts again, and so does a session of another application, or one
+//!   that holds a transaction. Addresses that go into one set are one decision too.
 
 use theriac_model::container::ContainerVerb;
+use theriac_model::database::{DatabaseEffect, DatabaseVerb, SessionState, Termination};
 use theriac_model::effect::{Effect, FileVerb, GroupVerb, UndoClass, UnitVerb};
 use theriac_model::plan::PlannedEffect;
 use theriac_model::unit::{KillWhom, Signal};
@@ -40,12 +42,26 @@ pub fn risk_of(effect: &Effect, undo: &UndoClass, scope: Scope, earlier: &[Plann
 }
 
 fn same_decision(effect: &Effect, undo: &UndoClass, scope: Scope, other: &PlannedEffect) -> bool {
-    matches!(effect, Effect::File { .. } | Effect::Firewall(_))
+    let alike = match (effect, &other.effect) {
+        (Effect::File { .. }, Effect::File { .. }) | (Effect::Firewall(_), Effect::Firewall(_)) => true,
+        (Effect::Database(one), Effect::Database(other)) => alike_sessions(one, other),
+        (_, _) => false,
+    };
+    alike
         && effect.verb() == other.effect.verb()
         && effect.label() == other.effect.label()
-        && effect.interface() == other.effect.interface()
         && undo.as_str() == other.undo.as_str()
         && scope.reproducible == other.reproducible
+}
+
+/// Of one application, and either both with a transaction or both without.
+fn alike_sessions(one: &DatabaseEffect, other: &DatabaseEffect) -> bool {
+    match (&one.verb, &other.verb) {
+        (DatabaseVerb::Terminate(one), DatabaseVerb::Terminate(other)) => {
+            one.application == other.application && one.state == other.state
+        }
+        (DatabaseVerb::Terminate(_) | DatabaseVerb::Set { .. }, _) => false,
+    }
 }
 
 const fn weight(share: Option<Permille>) -> (u64, u64) {
@@ -78,6 +94,8 @@ pub(super) const fn affects_service(effect: &Effect) -> bool {
             ContainerVerb::Start => false,
             ContainerVerb::Stop | ContainerVerb::Restart => true,
         },
+        // A client that finds its session gone has an error to deal with; a setting holds for all of them.
+        Effect::Database(_) => true,
         // Of the whole machine: its row says so.
         Effect::Knob(_) => false,
         // Every service goes on; whom a set may keep out, its bounds say, and policy names the verb or a person decides.
@@ -126,6 +144,14 @@ const fn row(effect: &Effect) -> [u64; 4] {
         },
         // Whoever is kept out wrongly notices, and nobody here does.
         Effect::Firewall(_) => [340, 380, 380, 600],
+        Effect::Database(DatabaseEffect { verb: DatabaseVerb::Terminate(Termination { state, .. }), .. }) => {
+            match state {
+                SessionState::Idle => [60, 80, 80, 200],
+                // Its work so far is rolled back.
+                SessionState::IdleInTransaction | SessionState::Active | SessionState::Other => [120, 150, 150, 360],
+            }
+        }
+        Effect::Database(DatabaseEffect { verb: DatabaseVerb::Set { .. }, .. }) => [150, 200, 200, 400],
     }
 }
 
@@ -140,6 +166,7 @@ const fn kill(whom: KillWhom, signal: Signal) -> [u64; 4] {
 
 #[cfg(test)]
 mod tests {
+    use theriac_model::database::{ApplicationName, SessionId};
     use theriac_model::id::{Digest, Label};
 
     use super::*;
@@ -191,6 +218,33 @@ mod tests {
         let Effect::File { file: id, verb, .. } = file(2, FileVerb::Archive { bytes: 1 }) else { unreachable!() };
         let elsewhere = Effect::File { label: Label::parse("other").unwrap(), file: id, verb };
         assert_ne!(risk(&elsewhere, &EXACT), Permille::ZERO);
+    }
+
+    fn end(pid: u64, application: &str, state: SessionState) -> Effect {
+        let label = Label::parse("main").unwrap();
+        let termination = Termination {
+            session: SessionId { pid, born: 1 },
+            state,
+            application: ApplicationName::parse(application).unwrap(),
+            older_than_s: 60,
+        };
+        Effect::Database(DatabaseEffect {
+            label: label.clone(),
+            database: label,
+            verb: DatabaseVerb::Terminate(termination),
+        })
+    }
+
+    #[test]
+    fn the_second_idle_session_of_one_application_adds_nothing_and_one_with_a_transaction_does() {
+        let lost = UndoClass::Irreversible { reason: "gone".into() };
+        let first = planned(end(1, "shop", SessionState::Idle), lost.clone());
+        let risk = |effect: Effect| risk_of(&effect, &lost, share(100), std::slice::from_ref(&first)).get();
+        assert_eq!(risk(end(2, "shop", SessionState::Idle)), 0);
+        assert_eq!(risk(end(2, "mail", SessionState::Idle)), 200);
+        assert_eq!(risk(end(2, "shop", SessionState::IdleInTransaction)), 360, "its work is rolled back");
+        let again = Scope { reproducible: true, ..share(100) };
+        assert_eq!(risk_of(&end(2, "shop", SessionState::Idle), &lost, again, &[]).get(), 80, "it connects again");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use theriac_model::catalog::Mode;
+use theriac_model::database::{DatabaseEffect, DatabaseVerb};
 use theriac_model::effect::{Effect, FileId, FileVerb, Observed, UndoClass, UnitVerb};
 use theriac_model::fault::FaultKind;
 use theriac_model::id::{Digest, IncidentId, Label, RemedyName, UnitName};
@@ -201,6 +202,25 @@ fn a_policy_that_fails_refuses_instead_of_being_skipped() {
     facts.risk = Permille::new(1).unwrap();
     let decision = overflow.decide(&facts);
     assert_eq!((decision.action, decision.rules), (Action::Refuse, vec!["policy-error".to_owned()]));
+}
+
+#[test]
+fn a_database_counts_with_its_own_share_of_the_traffic() {
+    let label = || Label::parse("main").unwrap();
+    let verb = DatabaseVerb::Set { setting: theriac_model::database::Setting::LockTimeout, value: 1 };
+    let set = || {
+        planned(
+            Effect::Database(DatabaseEffect { label: label(), database: label(), verb: verb.clone() }),
+            UndoClass::Exact,
+        )
+    };
+    let listed = |more: &str| {
+        HostConfig::parse(&format!("[[database]]\nname = \"main\"\nkind = \"postgres\"\n{more}\n")).unwrap()
+    };
+    let facts = facts_of(vec![set(), set()], &listed("traffic_share = 0.4"));
+    assert_eq!(facts.traffic_share, Permille::new(400).ok(), "one server counts once");
+    assert!(facts.traits.affects_service && !facts.traits.database_schema);
+    assert_eq!(facts_of(vec![set()], &listed("")).traffic_share, None);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::certificates;
 use theriac_authority::grant::never_unit;
 use theriac_authority::host::DEFAULT;
+use theriac_model::database::DatabaseKind;
 use theriac_model::id::UnitName;
 use theriac_model::target::MountPath;
 use theriac_probe::systemd::Systemd;
@@ -27,6 +28,13 @@ const FILESYSTEMS: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "
 const ENGINES: [&str; 2] = ["/run/docker.sock", "/run/podman/podman.sock"];
 /// How many users nftables has in the kernel.
 const NFTABLES: &str = "/sys/module/nf_tables/refcnt";
+/// Where the packages of the distributions let databases listen: what it is called, its kind, its socket.
+const DATABASES: [(&str, DatabaseKind, &str); 4] = [
+    ("postgres", DatabaseKind::Postgres, "/run/postgresql/.s.PGSQL.5432"),
+    ("postgres", DatabaseKind::Postgres, "/tmp/.s.PGSQL.5432"),
+    ("mysql", DatabaseKind::Mysql, "/run/mysqld/mysqld.sock"),
+    ("mysql", DatabaseKind::Mysql, "/var/lib/mysql/mysql.sock"),
+];
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +45,8 @@ pub(super) struct Machine {
     units: BTreeMap<UnitName, BTreeSet<SocketAddrV4>>,
     /// What nginx serves.
     certificates: Vec<certificates::Served>,
+    /// Database servers by their socket; of one kind the first.
+    databases: BTreeMap<&'static str, (DatabaseKind, &'static str)>,
     /// systemd itself named the units: they are services that are there to stay.
     vouched: bool,
     /// The socket of an engine of containers.
@@ -62,10 +72,10 @@ impl Machine {
         }
         let engine = ENGINES.into_iter().find(|path| is_socket(path));
         let nftables = fs::read_to_string(NFTABLES).is_ok_and(|users| users.trim() != "0");
-        let certificates = certificates::look();
         Self {
             mounts: filesystems(&mounts),
-            certificates,
+            certificates: certificates::look(),
+            databases: databases(is_socket),
             engine,
             nftables,
             ..Self::with_units(units, lasting_services())
@@ -109,12 +119,33 @@ impl Machine {
             }
         }
         text.push_str(&certificates::lines(&self.certificates));
+        for (name, (kind, _)) in &self.databases {
+            let _infallible = write!(
+                text,
+                "\n#[[database]]\n#name = \"{name}\"\n#kind = \"{kind}\"\n#applications = [\"…\"]\n#traffic_share = 0.5\n"
+            );
+        }
         text
+    }
+
+    /// The courier's reference, then how the servers that were found are reached; none where there is none.
+    pub(super) fn courier_databases_toml(&self) -> Option<String> {
+        let mut text = include_str!("../../../courier/src/databases/courier-databases.toml").to_owned();
+        for (name, (kind, socket)) in &self.databases {
+            let _infallible = write!(
+                text,
+                "\n#[[server]]\n#name = \"{name}\"\n#kind = \"{kind}\"\n#socket = \"{socket}\"\n#user = \"theriac\"\n"
+            );
+        }
+        (!self.databases.is_empty()).then_some(text)
     }
 
     /// What a person has to add.
     pub(super) fn notes(&self) -> Vec<String> {
-        let mut notes = vec!["databases are not looked for yet: watch them with what you have".to_owned()];
+        let mut notes = Vec::new();
+        notes.extend(self.databases.values().map(|(kind, socket)| {
+            format!("{kind} listens on {socket}: make a user for the courier, then take the # away in courier-databases.toml and runner.toml")
+        }));
         let found = match self.certificates.len() {
             0 => {
                 "no certificates of nginx were found: list those of others as [[certificate]] in runner.toml".to_owned()
@@ -149,6 +180,11 @@ impl Machine {
 fn is_socket(path: &str) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
     fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}
+
+fn databases(there: impl Fn(&str) -> bool) -> BTreeMap<&'static str, (DatabaseKind, &'static str)> {
+    let found = DATABASES.into_iter().rev().filter(|(_, _, socket)| there(socket));
+    found.map(|(name, kind, socket)| (name, (kind, socket))).collect()
 }
 
 /// What systemd says; `None` where there is none, or it does not answer.
@@ -316,6 +352,16 @@ mod tests {
             notes.iter().any(|note| note.contains("[[firewall]]"))
         };
         assert!(named(true) && !named(false));
+    }
+
+    #[test]
+    fn a_database_is_found_by_its_socket_and_named_in_both_files_as_a_comment() {
+        let machine = Machine { databases: databases(|socket| socket.contains("mysqld")), ..Machine::default() };
+        let (runner, courier) = (machine.runner_toml(), machine.courier_databases_toml().unwrap());
+        assert!(runner.contains("#name = \"mysql\"") && courier.contains("#socket = \"/run/mysqld/mysqld.sock\""));
+        assert!(HostConfig::parse(&runner).unwrap().databases.is_empty(), "a person takes the # away");
+        assert!(machine.notes().iter().any(|note| note.starts_with("mysql listens on")));
+        assert!(Machine::default().courier_databases_toml().is_none());
     }
 
     #[test]

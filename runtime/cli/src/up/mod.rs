@@ -116,6 +116,7 @@ fn nobody_listens(layout: &Layout) -> Result<(), Failure> {
         Socket::CourierNet,
         Socket::CourierDocker,
         Socket::CourierAcme,
+        Socket::CourierDatabases,
         Socket::Runner,
         Socket::Operator,
         Socket::Agent,
@@ -149,9 +150,12 @@ fn users(host: &HostConfig) -> Result<Option<Uids>, Failure> {
 fn say_who(log: &Log, users: Option<&Uids>) {
     let uid = rustix::process::geteuid().as_raw();
     match users {
-        Some(users) => log.say(&format!("distinct users: agent {}, net courier {}, docker courier {}, workers {:?}",
-            users.agent, users.courier_net, users.courier_docker, users.worker
-        )),
+        Some(Uids { agent, courier_net, courier_docker, courier_databases, courier_acme, worker }) => {
+            let couriers = format!(
+                "{courier_net} (net), {courier_docker} (docker), {courier_databases} (databases) and {courier_acme} (acme)"
+            );
+            log.say(&format!("distinct users: agent {agent}, couriers {couriers}, workers {worker:?}"));
+        }
         None => log.say(&format!(
             "all processes share uid {uid}: there is no wall between agent and runner, a yes has to be signed, and what needs root stays off"
         )),
@@ -197,6 +201,10 @@ fn specs(layout: &Layout, host: &HostConfig, users: Option<&Uids>) -> Result<Vec
     if host.needs_courier_docker() {
         let uid = users.map(|users| users.courier_docker);
         specs.push(spec("docker-courier", "theriac-courier", Socket::CourierDocker, uid).after("docker"));
+    }
+    if host.needs_courier_databases() {
+        let uid = users.map(|users| users.courier_databases);
+        specs.push(spec("databases-courier", "theriac-courier", Socket::CourierDatabases, uid).after("databases"));
     }
     let runner = spec("runner", "theriac-runner", Socket::Operator, None);
     specs.push(if users.is_some() { runner.with("--distinct-users") } else { runner });
@@ -343,6 +351,8 @@ mod tests {
         assert_eq!(names(&renewed), ["courier", "acme-courier", "runner", "agent"]);
         let container = "[[container]]\nlabel = \"api\"\nname = \"api\"\n";
         assert_eq!(names(container), ["docker-courier", "runner", "agent"]);
+        let database = "[[database]]\nname = \"main\"\nkind = \"postgres\"\n";
+        assert_eq!(names(database), ["databases-courier", "runner", "agent"]);
         let program = "[[program]]\npath = \"/bin/true\"\nuser = 998\n";
         let launcher = if systemd_runs() { None } else { Some("launcher") };
         assert_eq!(names(program), launcher.into_iter().chain(["runner", "agent"]).collect::<Vec<_>>());

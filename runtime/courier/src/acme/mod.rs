@@ -48,7 +48,10 @@ impl Errands for Acme {
     const SOCKET: Socket = Socket::CourierAcme;
     /// A request with twenty names of 253 characters.
     const MAX_REQUEST: u32 = 32 << 10;
-    const REACHES: Reaches = Reaches::Network;
+
+    fn reaches(&self) -> Vec<Reaches> {
+        vec![Reaches::Tcp, Reaches::Names]
+    }
 
     fn is_hello(request: &AcmeRequest) -> bool {
         matches!(request, AcmeRequest::Hello { .. })

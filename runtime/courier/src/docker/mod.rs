@@ -58,7 +58,10 @@ impl Errands for Docker {
     const SOCKET: Socket = Socket::CourierDocker;
     /// The longest request holds a label of 257 bytes, or an image's name of 383 and two ids.
     const MAX_REQUEST: u32 = 2 << 10;
-    const REACHES: Reaches = Reaches::UnixSockets;
+
+    fn reaches(&self) -> Vec<Reaches> {
+        vec![Reaches::UnixSockets]
+    }
 
     fn is_hello(request: &DockerRequest) -> bool {
         matches!(request, DockerRequest::Hello { .. })

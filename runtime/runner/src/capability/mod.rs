@@ -2,6 +2,7 @@
 
 pub(crate) mod certificates;
 pub(crate) mod containers;
+pub(crate) mod databases;
 pub(crate) mod files;
 pub(crate) mod firewall;
 pub(crate) mod http;

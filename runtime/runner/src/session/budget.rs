@@ -17,13 +17,21 @@ pub(crate) struct Budget {
     calls: u32,
     log_bytes: u64,
     spent: BTreeMap<Label, Spent>,
+    ended: BTreeMap<Label, u32>,
     denials: u32,
     unrecorded: u32,
 }
 
 impl Budget {
     pub(crate) fn new(calls: u32, log_bytes: Bytes) -> Self {
-        Self { calls, log_bytes: log_bytes.0, spent: BTreeMap::new(), denials: 0, unrecorded: 0 }
+        Self {
+            calls,
+            log_bytes: log_bytes.0,
+            spent: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            denials: 0,
+            unrecorded: 0,
+        }
     }
 
     /// Takes one host call; `false` when none is left.
@@ -49,6 +57,16 @@ impl Budget {
     pub(crate) fn spend(&mut self, label: &Label, bytes: u64) {
         let spent = self.spent.entry(label.clone()).or_default();
         *spent = Spent { files: spent.files.saturating_add(1), bytes: spent.bytes.saturating_add(bytes) };
+    }
+
+    /// Sessions of a database that were ended under the label.
+    pub(crate) fn ended(&self, label: &Label) -> u32 {
+        self.ended.get(label).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn end_session(&mut self, label: &Label) {
+        let ended = self.ended.entry(label.clone()).or_default();
+        *ended = ended.saturating_add(1);
     }
 
     /// Whether this denial gets a record of its own.

@@ -97,6 +97,10 @@ impl Mode for Live<'_> {
         self.failed.get_or_insert_with(|| denial.clone());
     }
 
+    fn plan(&self) -> Option<(&Plan, PlanCursor)> {
+        Some((self.plan, self.cursor))
+    }
+
     fn is_dry(&self) -> bool {
         false
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_model::container::{ContainerSelector, RunState};
+use theriac_model::database::{SessionId, Setting};
 use theriac_model::effect::GroupId;
 use theriac_model::firewall::{Network, SetId};
 use theriac_model::id::{Label, UnitName};
@@ -41,6 +42,10 @@ pub(crate) enum Assumption {
     Container { selector: ContainerSelector, run: RunState },
     /// The network is in the set for that long.
     Element { set: SetId, network: Network, seconds: u32 },
+    /// The session of a database is gone.
+    SessionGone { database: Label, session: SessionId },
+    /// A setting of a database has that value.
+    Setting { database: Label, setting: Setting, value: i64 },
     /// Nothing that a read would show.
     Nothing,
 }
@@ -59,6 +64,8 @@ pub(crate) struct Overlay {
     releases: BTreeMap<ReleasePlace, ReleaseName>,
     containers: BTreeMap<ContainerSelector, RunState>,
     elements: BTreeMap<SetId, Vec<(Network, u32)>>,
+    sessions: BTreeSet<(Label, SessionId)>,
+    settings: BTreeMap<(Label, Setting), i64>,
 }
 
 impl Overlay {
@@ -109,6 +116,12 @@ impl Overlay {
             Assumption::Element { set, network, seconds } => {
                 self.elements.entry(set).or_default().push((network, seconds));
             }
+            Assumption::SessionGone { database, session } => {
+                self.sessions.insert((database, session));
+            }
+            Assumption::Setting { database, setting, value } => {
+                self.settings.insert((database, setting), value);
+            }
             Assumption::Nothing => {}
         }
     }
@@ -155,6 +168,14 @@ impl Overlay {
 impl Overlay {
     pub(crate) fn is_renewed(&self, certificate: &Label) -> bool {
         self.renewed.contains(certificate)
+    }
+
+    pub(crate) fn session_gone(&self, database: &Label, session: SessionId) -> bool {
+        self.sessions.contains(&(database.clone(), session))
+    }
+
+    pub(crate) fn setting(&self, database: &Label, setting: Setting) -> Option<i64> {
+        self.settings.get(&(database.clone(), setting)).copied()
     }
 
     pub(crate) fn knob(&self, knob: &KnobName) -> Option<i64> {

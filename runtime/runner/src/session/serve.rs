@@ -1,13 +1,14 @@
 //! From a call to its reply: budget, handle, capability. Denials are journalled here, whoever made them.
 
-use theriac_model::call::{Call, Handle, Interface, Reply};
+use theriac_model::call::{Call, Handle, Interface, ProbeCall, Reply};
 use theriac_model::denial::{Denial, DenialCause};
+use theriac_model::id::Label;
 use theriac_model::record::Record;
 
 use super::scene::Scene;
 use super::table::Held;
 use crate::capability::{
-    certificates, containers, files, firewall, http, kernel, observe, processes, programs, releases, units,
+    certificates, containers, databases, files, firewall, http, kernel, observe, processes, programs, releases, units,
 };
 use crate::gate::Mode;
 
@@ -34,67 +35,42 @@ fn serve(scene: &mut Scene<'_>, mode: &mut dyn Mode, call: Call) -> Result<Reply
             scene.table.drop(handle);
             Ok(Reply::Done)
         }
-        Call::Dir { handle, verb } => {
-            let Held::Dir(label) = held(scene, handle)? else { return Err(mismatch(handle, "a directory")) };
-            files::dir(scene, &label, verb)
-        }
+        Call::Dir { handle, verb } => files::dir(scene, &granted(scene, handle, Interface::Files)?, verb),
         Call::Entry { handle, verb } => {
             let Held::Entry(entry) = held(scene, handle)? else { return Err(mismatch(handle, "an entry")) };
             files::entry(scene, mode, entry, verb)
         }
-        Call::Unit { handle, verb } => {
-            let Held::Unit(label) = held(scene, handle)? else { return Err(mismatch(handle, "a unit")) };
-            units::unit(scene, mode, &label, verb)
-        }
+        Call::Unit { handle, verb } => units::unit(scene, mode, &granted(scene, handle, Interface::Units)?, verb),
         Call::Group { handle, verb } => {
-            let Held::Group(label) = held(scene, handle)? else { return Err(mismatch(handle, "a group")) };
-            processes::group(scene, mode, &label, verb)
+            processes::group(scene, mode, &granted(scene, handle, Interface::Processes)?, verb)
         }
         Call::Process { handle, verb } => {
             let Held::Process(label, process) = held(scene, handle)? else { return Err(mismatch(handle, "a process")) };
             processes::process(scene, mode, &label, process, verb)
         }
-        Call::Series { handle, verb } => {
-            let Held::Series(label) = held(scene, handle)? else { return Err(mismatch(handle, "a series")) };
-            observe::series(scene, &label, verb)
-        }
-        Call::Probe { handle, verb: theriac_model::call::ProbeCall::Check } => {
-            let Held::Probe(label) = held(scene, handle)? else { return Err(mismatch(handle, "a probe")) };
-            observe::probe(scene, &label)
+        Call::Series { handle, verb } => observe::series(scene, &granted(scene, handle, Interface::Series)?, verb),
+        Call::Probe { handle, verb: ProbeCall::Check } => {
+            observe::probe(scene, &granted(scene, handle, Interface::Probes)?)
         }
         Call::Certificate { handle, verb } => {
-            let Held::Certificate(label) = held(scene, handle)? else { return Err(mismatch(handle, "a certificate")) };
-            certificates::serve(scene, mode, &label, verb)
+            certificates::serve(scene, mode, &granted(scene, handle, Interface::Certificates)?, verb)
         }
         Call::Program { handle, verb } => {
-            let Held::Program(label) = held(scene, handle)? else { return Err(mismatch(handle, "a program")) };
-            programs::serve(scene, mode, &label, verb)
+            programs::serve(scene, mode, &granted(scene, handle, Interface::Programs)?, verb)
         }
-        Call::Http { handle, verb } => {
-            let Held::Http(label) = held(scene, handle)? else { return Err(mismatch(handle, "an endpoint")) };
-            http::serve(scene, mode, &label, &verb)
-        }
-        Call::Knob { handle, verb } => {
-            let Held::Knob(label) = held(scene, handle)? else {
-                return Err(mismatch(handle, "a number of the kernel's"));
-            };
-            kernel::serve(scene, mode, &label, &verb)
-        }
+        Call::Http { handle, verb } => http::serve(scene, mode, &granted(scene, handle, Interface::Http)?, &verb),
+        Call::Knob { handle, verb } => kernel::serve(scene, mode, &granted(scene, handle, Interface::Kernel)?, &verb),
         Call::Release { handle, verb } => {
-            let Held::Release(label) = held(scene, handle)? else {
-                return Err(mismatch(handle, "the releases of a service"));
-            };
-            releases::serve(scene, mode, &label, verb)
+            releases::serve(scene, mode, &granted(scene, handle, Interface::Releases)?, verb)
         }
         Call::Container { handle, verb } => {
-            let Held::Container(label) = held(scene, handle)? else { return Err(mismatch(handle, "a container")) };
-            containers::serve(scene, mode, &label, verb)
+            containers::serve(scene, mode, &granted(scene, handle, Interface::Containers)?, verb)
         }
         Call::Firewall { handle, verb } => {
-            let Held::Firewall(label) = held(scene, handle)? else {
-                return Err(mismatch(handle, "a set of the firewall"));
-            };
-            firewall::serve(scene, mode, &label, verb)
+            firewall::serve(scene, mode, &granted(scene, handle, Interface::Firewall)?, verb)
+        }
+        Call::Database { handle, verb } => {
+            databases::serve(scene, mode, &granted(scene, handle, Interface::Databases)?, &verb)
         }
     }
 }
@@ -104,6 +80,16 @@ fn held(scene: &Scene<'_>, handle: Handle) -> Result<Held, Denial> {
     scene.table.get(handle).cloned().ok_or_else(unknown)
 }
 
+/// The label that the handle was opened by.
+fn granted(scene: &Scene<'_>, handle: Handle, wanted: Interface) -> Result<Label, Denial> {
+    match held(scene, handle)? {
+        Held::Grant(interface, label) if interface == wanted => Ok(label),
+        Held::Grant(..) | Held::Entry(_) | Held::Process(..) => {
+            Err(mismatch(handle, &format!("one of `{}`", wanted.grant_table())))
+        }
+    }
+}
+
 /// Only a worker that was taken over can send this: the bindings' types keep resources apart.
 fn mismatch(handle: Handle, wanted: &str) -> Denial {
     Denial::new(DenialCause::NotGranted, "handle", "handle", format!("use handle {} as {wanted}", handle.0))
@@ -111,24 +97,26 @@ fn mismatch(handle: Handle, wanted: &str) -> Denial {
 
 fn open(scene: &mut Scene<'_>, interface: Interface, text: &str) -> Result<Handle, Denial> {
     let grants = scene.grants;
-    let held = match interface {
+    let label = match interface {
         Interface::Files => {
-            let label = grants.dir(text)?.label.clone();
-            files::root(scene, &label)?;
-            Held::Dir(label)
+            let label = &grants.dir(text)?.label;
+            files::root(scene, label)?;
+            label
         }
-        Interface::Units => Held::Unit(grants.unit(text)?.label.clone()),
-        Interface::Processes => Held::Group(grants.group(text)?.label.clone()),
-        Interface::Series => Held::Series(grants.series(text)?.label.clone()),
-        Interface::Probes => Held::Probe(grants.probe(text)?.label.clone()),
-        Interface::Certificates => Held::Certificate(grants.certificate(text)?.label.clone()),
-        Interface::Programs => Held::Program(grants.program(text)?.label.clone()),
-        Interface::Http => Held::Http(grants.endpoint(text)?.label.clone()),
-        Interface::Kernel => Held::Knob(grants.knob(text)?.label.clone()),
-        Interface::Releases => Held::Release(grants.release(text)?.label.clone()),
-        Interface::Containers => Held::Container(grants.container(text)?.label.clone()),
-        Interface::Firewall => Held::Firewall(grants.set(text)?.label.clone()),
+        Interface::Units => &grants.unit(text)?.label,
+        Interface::Processes => &grants.group(text)?.label,
+        Interface::Series => &grants.series(text)?.label,
+        Interface::Probes => &grants.probe(text)?.label,
+        Interface::Certificates => &grants.certificate(text)?.label,
+        Interface::Programs => &grants.program(text)?.label,
+        Interface::Http => &grants.endpoint(text)?.label,
+        Interface::Kernel => &grants.knob(text)?.label,
+        Interface::Releases => &grants.release(text)?.label,
+        Interface::Containers => &grants.container(text)?.label,
+        Interface::Firewall => &grants.set(text)?.label,
+        Interface::Databases => &grants.server(text)?.label,
     };
+    let held = Held::Grant(interface, label.clone());
     scene.table.open(held, &format!("open {} `{text}`", interface.grant_table()))
 }
 

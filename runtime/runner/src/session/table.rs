@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use theriac_model::call::Handle;
+use theriac_model::call::{Handle, Interface};
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::id::Label;
 use theriac_model::unit::ProcessId;
@@ -13,20 +13,12 @@ use crate::capability::files::{Entry, Identity};
 /// What a handle stands for.
 #[derive(Debug, Clone)]
 pub(crate) enum Held {
-    Dir(Label),
+    /// What a grant of this interface names.
+    Grant(Interface, Label),
+    /// An entry of a granted directory.
     Entry(Entry),
-    Unit(Label),
-    Group(Label),
+    /// A process of a granted group.
     Process(Label, ProcessId),
-    Series(Label),
-    Probe(Label),
-    Certificate(Label),
-    Program(Label),
-    Http(Label),
-    Knob(Label),
-    Release(Label),
-    Container(Label),
-    Firewall(Label),
 }
 
 /// The handles that are open.
@@ -86,7 +78,7 @@ mod tests {
     use super::*;
 
     fn unit() -> Held {
-        Held::Unit(Label::parse("target").unwrap())
+        Held::Grant(Interface::Units, Label::parse("target").unwrap())
     }
 
     // FS25.

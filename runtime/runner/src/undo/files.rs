@@ -96,6 +96,7 @@ pub(super) fn take_back(world: &World, intent: &Intent<'_>, after: Option<&Obser
         | Undo::SwitchRelease { .. }
         | Undo::StopContainer { .. }
         | Undo::StartContainer { .. }
+        | Undo::SetDatabase(_)
         | Undo::Nothing { .. } => Ok(not_needed("no file")),
     };
     done.unwrap_or_else(|error| match error {
@@ -366,6 +367,7 @@ pub(crate) const fn verb(intent: &Intent<'_>) -> Option<FileVerb> {
         | Effect::Knob(_)
         | Effect::Release(_)
         | Effect::Container(_)
+        | Effect::Database(_)
         | Effect::Firewall(_) => None,
     }
 }

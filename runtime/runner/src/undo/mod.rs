@@ -210,6 +210,7 @@ fn one(world: &World, step: &Step<'_>, verdict: Verdict) -> UndoOutcome {
         Undo::StartContainer { selector, id } => {
             capability::containers::start_again(world, (selector, id), intent, after)
         }
+        Undo::SetDatabase(undo) => capability::databases::take_back(world, undo, after),
         Undo::SwitchRelease { unit, place, release, invocation } => {
             match capability::releases::take_back(world, intent, place, release, after) {
                 UndoOutcome::Restored => units::onto_release(world, unit, place, invocation),

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod containers;
+mod databases;
 mod fault;
 mod files;
 mod firewall;

@@ -121,6 +121,7 @@ impl Observed {
             | Call::Container { .. }
             | Call::Firewall { .. }
             | Call::Certificate { .. }
+            | Call::Database { .. }
             | Call::Open { .. }
             | Call::Log { .. }
             | Call::Panicked { .. } => {}
@@ -167,6 +168,7 @@ impl Observed {
             | Interface::Releases
             | Interface::Containers
             | Interface::Certificates
+            | Interface::Databases
             | Interface::Firewall => drop(self.others.insert((interface.grant_table(), label))),
         }
     }

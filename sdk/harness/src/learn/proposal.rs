@@ -95,6 +95,7 @@ impl Base {
             (Interface::Containers, "containers"),
             (Interface::Firewall, "firewall"),
             (Interface::Certificates, "certificates"),
+            (Interface::Databases, "databases"),
         ] {
             if let Some(known) = self.grants.get(interface.grant_table()).filter(|_| imports_it(imported)) {
                 grants.insert(interface.grant_table().to_owned(), known.clone());
@@ -123,6 +124,7 @@ impl Base {
             | Interface::Releases
             | Interface::Containers
             | Interface::Certificates
+            | Interface::Databases
             | Interface::Firewall => {
                 return Err(format!("it opens {table} `{label}`: only you can write [grants.{table}.{label}]"));
             }

@@ -25,6 +25,7 @@ pub(super) fn exceeds(now: GrantKind<'_>, before: GrantKind<'_>) -> bool {
             | GrantKind::Certificates(_)
             | GrantKind::Releases(_)
             | GrantKind::Containers(_)
+            | GrantKind::Databases(_)
             | GrantKind::Firewall(_),
             _,
         ) => sentence(now) != sentence(before),

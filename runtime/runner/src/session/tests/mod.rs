@@ -3,6 +3,7 @@
 mod arbitrary;
 mod certificates;
 mod containers;
+mod databases;
 mod edges;
 mod files;
 mod firewall;
