@@ -107,8 +107,17 @@ mod tests {
     use crate::effective::tests::{applied, bound, rule};
     use crate::manifest::Manifest;
 
-    const TARGETS: [&str; 7] =
-        ["unit:web.service", "unit:db.service", "mount:/var", "mount:/srv", "container:api", "container:mail", "host"];
+    const TARGETS: [&str; 9] = [
+        "unit:web.service",
+        "unit:db.service",
+        "mount:/var",
+        "mount:/srv",
+        "certificate:shop",
+        "certificate:mail",
+        "container:api",
+        "container:mail",
+        "host",
+    ];
     const HOST: &str = "[[unit]]\nname = \"web.service\"\nhealth = [{ tcp = \"127.0.0.1:80\" }]\n\
                         [[unit]]\nname = \"db.service\"\nhealth = [{ tcp = \"127.0.0.1:5432\" }]\n";
 
