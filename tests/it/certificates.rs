@@ -4,17 +4,24 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use theriac_model::effect::{Effect, UndoOutcome};
+use theriac_model::program::{Jail, Network, ProgramEnding, ProgramSpec};
 use theriac_model::record::Record;
 use theriac_model::run::RunState;
+use theriac_model::target::MountPath;
+use theriac_model::time::Span;
+use theriac_model::units::Bytes;
 use theriac_protocol::runner::RunnerAnswer;
+use theriac_runner::backend::supervised::Supervised;
+use theriac_runner::hands::Programs as _;
 
-use crate::host::{Host, PATIENCE, Setup, free_port, pause, playbook, proposal};
+use crate::host::{Host, PATIENCE, Setup, binary, free_port, pause, playbook, proposal};
 
 pub(crate) const NAME: &str = "app.test";
 pub(crate) const TARGET: &str = "certificate:site";
@@ -375,4 +382,69 @@ fn an_authority_that_does_not_find_the_answer_changes_nothing_and_is_not_asked_a
     assert_eq!(run.state, RunState::Refused, "{:#?}", host.records());
     let denied = |record: &Record| matches!(record, Record::Denied { denial, .. } if denial.rule == "between");
     assert!(host.records().iter().any(denied), "{:#?}", host.records());
+}
+
+const CERTBOT: &str = "/usr/bin/certbot";
+/// The jail's user.
+const NOBODY: u32 = 65_533;
+
+/// For those who stay with certbot: it is a program like others.
+#[test]
+fn certbot_renews_in_the_jail_and_without_a_network_it_gets_nowhere() {
+    let missing = [CERTBOT, "/usr/bin/bwrap"].into_iter().find(|path| !Path::new(path).exists());
+    let root = crate::host::is_root();
+    if let Some(why) = impossible().or(missing).or((!root).then_some("root is needed to become the jail's user")) {
+        return println!("not possible here: {why}");
+    }
+    // Of what a program may change, every directory above is root's.
+    let scratch = tempfile::tempdir_in("/opt").unwrap();
+    let mut site = Site::make(scratch.path());
+    let mut nginx = Command::new("/usr/sbin/nginx");
+    nginx.arg("-c").arg(site.path("nginx.conf"));
+    site.start(nginx, "nginx.log", site.https);
+    let (own, www) = (scratch.path().join("certbot"), site.path("www"));
+    fs::create_dir(&own).unwrap();
+    for dir in [&own, &www] {
+        std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    write(&scratch.path().join("launcher.toml"), &format!("[[program]]\npath = \"{CERTBOT}\"\n"), 0o644);
+    let mut launcher = Command::new(binary("theriac-launcher"))
+        .arg("--config")
+        .arg(scratch.path())
+        .arg("--state")
+        .arg(scratch.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let socket = scratch.path().join("run/launcher.sock");
+    let deadline = Instant::now() + PATIENCE;
+    while UnixStream::connect(&socket).is_err() {
+        assert!(Instant::now() < deadline, "no launcher");
+        pause();
+    }
+    let programs = Supervised::new(&socket, 1);
+    let run = |network| {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let mut argv: Vec<String> = [CERTBOT, "certonly", "--non-interactive", "--agree-tos", "--no-verify-ssl", "-q"]
+            .map(ToOwned::to_owned)
+            .to_vec();
+        argv.extend(["--register-unsafely-without-email", "--webroot", "-d", NAME, "-w"].map(ToOwned::to_owned));
+        argv.extend([text(&www), "--server".to_owned(), format!("https://127.0.0.1:{}/dir", site.authority)]);
+        for (option, dir) in [("--config-dir", "config"), ("--work-dir", "work"), ("--logs-dir", "logs")] {
+            argv.extend([option.to_owned(), text(&own.join(dir))]);
+        }
+        let write = [&own, &www].map(|dir| MountPath::parse(&text(dir)).unwrap()).to_vec();
+        let jail = Jail { uid: NOBODY, gid: NOBODY, read: Vec::new(), write, network };
+        programs.run(&ProgramSpec { argv, jail, timeout: Span::from_secs(120), output: Bytes(16 << 10) }).unwrap()
+    };
+    let renewed = own.join(format!("config/live/{NAME}/fullchain.pem"));
+
+    let alone = run(Network::None);
+    assert!(matches!(alone.ending, ProgramEnding::Exited { code: 1.. }) && !renewed.exists(), "{alone:?}");
+    let output = run(Network::Host);
+    launcher.kill().unwrap();
+    launcher.wait().unwrap();
+    assert_eq!(output.ending, ProgramEnding::Exited { code: 0 }, "{}", String::from_utf8_lossy(&output.stderr.0));
+    let text = fs::read_to_string(renewed).unwrap();
+    assert!(shell(&["x509", "-noout", "-checkend", "0", "-checkhost", NAME], &text).is_some());
 }
