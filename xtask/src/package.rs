@@ -166,6 +166,8 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     fn text(path: &str) -> String {
@@ -212,6 +214,33 @@ mod tests {
             }
             let program = text.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/lib/theriac/")).unwrap();
             assert!(PROGRAMS.contains(&program.split(' ').next().unwrap()), "{program} is not packaged");
+        }
+    }
+
+    #[test]
+    fn no_unit_is_more_exposed_than_its_page_says() {
+        let page = text("packaging/README.md");
+        // `2.3` there is 23 here.
+        let told = |unit: &str| {
+            let columns = page.lines().filter_map(|line| line.strip_prefix(&format!("| `{unit}` | ")));
+            let mut figures = columns.filter_map(|rest| rest.split([' ', ':']).next()?.split_once('.'));
+            figures.find_map(|(whole, tenth)| format!("{whole}{tenth}").parse::<u32>().ok())
+        };
+        for unit in units().unwrap().iter().filter(|unit| unit.extension().is_some_and(|kind| kind == "service")) {
+            let name = unit.file_stem().unwrap().to_str().unwrap();
+            let threshold =
+                format!("--threshold={}", told(name).unwrap_or_else(|| panic!("{name} is not on the page")));
+            let judged = Command::new("systemd-analyze")
+                .args(["security", "--offline=true", "--no-pager", &threshold])
+                .arg(unit)
+                .output();
+            match judged {
+                Err(_) => return println!("not possible here: systemd-analyze is not installed"),
+                Ok(judged) => {
+                    let words = String::from_utf8_lossy(&judged.stdout).into_owned();
+                    assert!(judged.status.success(), "{}", words.lines().last().unwrap_or_default());
+                }
+            }
         }
     }
 
