@@ -160,7 +160,11 @@ impl Sampler {
                     let Some(state) = facts.containers.get(label) else { continue };
                     sample_container(label, state, spec, &mut tick);
                 }
-                Target::Certificate(_) | Target::Pool(_) | Target::Host => {}
+                Target::Pool(database) => {
+                    let Some(state) = facts.pools.get(database) else { continue };
+                    tick.push(facts::pool_sample(database, *state, now));
+                }
+                Target::Certificate(_) | Target::Host => {}
             }
         }
         tick.samples

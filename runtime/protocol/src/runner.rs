@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use theriac_model::catalog::Catalog;
 use theriac_model::container::ContainerState;
+use theriac_model::database::PoolState;
 use theriac_model::fault::FaultKind;
 use theriac_model::health::HealthAnswer;
 use theriac_model::id::{IncidentId, Label, RunId, UnitName};
@@ -79,6 +80,8 @@ pub enum RunnerEvent {
     Health { target: Target, answer: HealthAnswer, failures: u32, at: Timestamp },
     /// A container changed its state: its engine tells the runner's courier, and nobody else.
     Container { label: Label, state: ContainerState },
+    /// A database server is more or less full than it was; the runner's courier is connected to it, and nobody else.
+    Pool { database: Label, state: PoolState },
     /// Configuration, remedies, playbooks or holds changed: ask for the catalog again.
     CatalogChanged,
 }

@@ -274,8 +274,16 @@ fn trace_file(dir: &Path) -> PathBuf {
 }
 
 fn remedy_of(proposal: &Proposal) -> &'static str {
-    const REMEDIES: [&str; 7] =
-        ["service-recover", "disk-reclaim", "cpu-calm", "memory-relief", "release-return", "misguided", "verbs"];
+    const REMEDIES: [&str; 8] = [
+        "service-recover",
+        "disk-reclaim",
+        "cpu-calm",
+        "memory-relief",
+        "release-return",
+        "db-relieve",
+        "misguided",
+        "verbs",
+    ];
     let name = proposal.remedy.as_str();
     REMEDIES.into_iter().find(|known| *known == name).unwrap_or_else(|| panic!("`{name}` has no folder here"))
 }

@@ -90,11 +90,8 @@ fn telling(kind: FaultKind, target: &Target) -> Vec<(Target, Metric)> {
         }
         FaultKind::ContainerUnhealthy => &[Metric::ContainerUp, Metric::ContainerRestarts],
         FaultKind::ServiceUnhealthy => &[Metric::UnitCpuShare, Metric::UnitMemory],
-        FaultKind::SwapThrash
-        | FaultKind::CertificateExpiry
-        | FaultKind::DbConnectionsExhausted
-        | FaultKind::TrafficFlood
-        | FaultKind::Unknown => &[],
+        FaultKind::DbConnectionsExhausted => &[Metric::PoolUsed],
+        FaultKind::SwapThrash | FaultKind::CertificateExpiry | FaultKind::TrafficFlood | FaultKind::Unknown => &[],
     };
     let host: &[Metric] = match kind {
         FaultKind::CpuSaturation | FaultKind::ServiceUnhealthy | FaultKind::TrafficFlood | FaultKind::Unknown => {

@@ -281,8 +281,9 @@ impl TargetKind {
             (Self::Unit, Target::Unit(_))
             | (Self::Mount, Target::Mount(_))
             | (Self::Container, Target::Container(_))
+            | (Self::Pool, Target::Pool(_))
             | (Self::Host, Target::Host) => true,
-            (Self::Unit | Self::Mount | Self::Container | Self::Host, _) => false,
+            (Self::Unit | Self::Mount | Self::Container | Self::Pool | Self::Host, _) => false,
         }
     }
 }

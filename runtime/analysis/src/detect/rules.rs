@@ -12,8 +12,9 @@ use super::names::{self, Name};
 use crate::expression::{Expression, ExpressionError};
 
 /// The rules that ship with the daemon.
-const DEFAULTS: [&str; 4] = [
+const DEFAULTS: [&str; 5] = [
     include_str!("../../../../policies/rules/containers.yaml"),
+    include_str!("../../../../policies/rules/databases.yaml"),
     include_str!("../../../../policies/rules/disk.yaml"),
     include_str!("../../../../policies/rules/resources.yaml"),
     include_str!("../../../../policies/rules/services.yaml"),
@@ -75,6 +76,7 @@ pub(super) enum TargetKind {
     Unit,
     Mount,
     Container,
+    Pool,
     Host,
 }
 

@@ -50,6 +50,7 @@ fn example(kind: TargetKind) -> Option<Target> {
         TargetKind::Unit => "unit:self-test.service",
         TargetKind::Mount => "mount:/self-test",
         TargetKind::Container => "container:self-test",
+        TargetKind::Pool => "pool:self-test",
         TargetKind::Host => "host",
     };
     text.parse().ok()

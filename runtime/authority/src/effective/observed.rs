@@ -36,6 +36,7 @@ enum Measured {
     Mount,
     Unit,
     Container,
+    Pool,
     Machine,
 }
 
@@ -57,6 +58,7 @@ const fn measured(metric: Metric) -> Measured {
         | Metric::ContainerHealthy
         | Metric::ContainerRestarts
         | Metric::ContainerRecentRestarts => Measured::Container,
+        Metric::PoolUsed => Measured::Pool,
         Metric::HostCpu
         | Metric::HostSteal
         | Metric::HostLoad1
@@ -74,9 +76,10 @@ impl BoundSeries {
         let target = match (measured(grant.metric), target) {
             (Measured::Mount, Target::Mount(_))
             | (Measured::Unit, Target::Unit(_))
-            | (Measured::Container, Target::Container(_)) => target.clone(),
+            | (Measured::Container, Target::Container(_))
+            | (Measured::Pool, Target::Pool(_)) => target.clone(),
             (Measured::Machine, _) => Target::Host,
-            (Measured::Mount | Measured::Unit | Measured::Container, _) => {
+            (Measured::Mount | Measured::Unit | Measured::Container | Measured::Pool, _) => {
                 return Err(unbound(Interface::Series, label, DenialCause::Unavailable, "incident.metric"));
             }
         };
