@@ -24,7 +24,7 @@ fn main() {
 }
 
 fn measure() -> anyhow::Result<()> {
-    let remedies = vec!["service-recover", "disk-reclaim", "cpu-calm", "memory-relief", "release-return"];
+    let remedies = vec!["service-recover", "disk-reclaim", "cpu-calm", "memory-relief", "release-return", "db-relieve"];
     let stack = Stack::start(&Plan { services: 5, mounts: vec!["/"], remedies, ..Plan::default() })?;
     thread::sleep(SETTLE);
     let before = processes::tree(stack.pid());

@@ -237,7 +237,7 @@ fn configure(layout: &Layout, plan: &Plan, ports: &[u16], patient: &Path) -> any
 fn sign(layout: &Layout, remedies: &[&str]) -> anyhow::Result<()> {
     let signer = Signer::generate(KeyName::parse("bench/signer")?)?;
     let trust = format!(
-        "[[signer]]\nname = \"bench/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"certificates-observe\", \"certificates-change\", \"releases-observe\", \"releases-change\"]\n",
+        "[[signer]]\nname = \"bench/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"certificates-observe\", \"certificates-change\", \"releases-observe\", \"releases-change\", \"databases-observe\", \"databases-change\"]\n",
         signer.public()
     );
     fs::write(layout.config.join("trust.toml"), trust)?;

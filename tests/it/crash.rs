@@ -5,6 +5,7 @@
 //! says which points that has to be, and [`drive`] kills at the first and at the last passing of each.
 
 mod certificate;
+mod database;
 mod disk;
 mod drive;
 mod network;
@@ -109,6 +110,11 @@ cases! {
         Case { reaches: &[BEGINS, EFFECT, ARCHIVES, HELPS], ..disk::case("inode-exhaustion", 0, disk::out_of_inodes) };
     inode_exhaustion_remove:
         Case { reaches: &[BEGINS, EFFECT, HELPS], ..disk::case("inode-exhaustion", 1, disk::out_of_inodes) };
+    db_connections_exhausted: Case {
+        reaches: &[BEGINS, EFFECT, HELPS],
+        needs: Need::Postgres,
+        ..Case::of("db-connections-exhausted", 0, database::exhausted)
+    };
     own_replace: Case {
         reaches: &[BEGINS, EFFECT, &["files.replace-before-rename"], TAKEN_BACK, &["undo.file-half"]],
         twice: true,
@@ -164,8 +170,9 @@ fn only_the_times_of_a_shipped_playbook_are_changed_for_a_case() {
         assert_ne!(quick, shipped, "its times are shorter");
         for (quick, shipped) in quick.rungs.iter_mut().zip(&shipped.rungs) {
             (quick.healed_within, quick.stable_for) = (shipped.healed_within, shipped.stable_for);
-            for (name, days) in shipped.params.iter().filter(|(name, _)| name.as_str() == "keep_days") {
-                quick.params.insert(name.clone(), days.clone());
+            let is_age = |name: &str| stage::AGES.iter().any(|(age, _)| age.trim_end_matches(": ") == name);
+            for (name, age) in shipped.params.iter().filter(|(name, _)| is_age(name.as_str())) {
+                quick.params.insert(name.clone(), age.clone());
             }
         }
         assert_eq!(quick, shipped);

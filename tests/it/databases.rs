@@ -12,6 +12,7 @@ use std::time::Instant;
 use theriac_harness::{Programs, test};
 use theriac_model::run::RunState;
 use theriac_protocol::layout::{Layout, Socket};
+use theriac_protocol::runner::RunSummary;
 
 use crate::host::{Host, PATIENCE, Setup, guest, is_root, playbook, proposal, root};
 
@@ -32,7 +33,7 @@ fn the_remedys_scenarios_pass() {
     assert!(summary.passed(), "{summary}");
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -44,7 +45,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Ends with the test.
-struct Kept(Child);
+pub(crate) struct Kept(Child);
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -54,7 +55,7 @@ impl Drop for Kept {
 }
 
 /// A PostgreSQL with seven slots for those who are no administrators.
-struct Postgres {
+pub(crate) struct Postgres {
     _process: Kept,
     bin: PathBuf,
     dir: tempfile::TempDir,
@@ -62,7 +63,7 @@ struct Postgres {
 
 impl Postgres {
     /// `None` where it is not installed.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let bin =
             fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok).map(|e| e.path().join("bin")).max()?;
         let dir = tempfile::tempdir().unwrap();
@@ -106,23 +107,40 @@ impl Postgres {
         command
     }
 
-    fn as_user(&self, user: &str, statement: &str) -> Result<String, String> {
+    pub(crate) fn as_user(&self, user: &str, statement: &str) -> Result<String, String> {
         let output = self.client(user).args(["-c", statement]).stdin(Stdio::null()).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    fn says(&self, statement: &str) -> Result<String, String> {
+    pub(crate) fn says(&self, statement: &str) -> Result<String, String> {
         self.as_user("postgres", statement)
     }
 
-    fn sessions_of(&self, user: &str) -> u32 {
+    /// The sessions of a user that wait, longest silent first.
+    pub(crate) fn silent(&self, user: &str) -> Vec<String> {
+        let list = format!(
+            "SELECT pid FROM pg_stat_activity WHERE usename = '{user}' AND state = 'idle' ORDER BY state_change"
+        );
+        self.says(&list).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// Until everybody who waits has done so for that long.
+    pub(crate) fn wait_until_silent(&self, seconds: u32) {
+        let young = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename IN ('shop', 'mail') \
+             AND state_change > now() - interval '{seconds} s'"
+        );
+        until("all have been silent for long", || (self.says(&young).as_deref() == Ok("0")).then_some(()));
+    }
+
+    pub(crate) fn sessions_of(&self, user: &str) -> u32 {
         let count = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}' AND state = 'idle'");
         self.says(&count).unwrap().parse().unwrap()
     }
 
     /// A client that does nothing.
-    fn forgets(&self, user: &str) -> Kept {
+    pub(crate) fn forgets(&self, user: &str) -> Kept {
         let before = self.sessions_of(user);
         let mut command = self.client(user);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -138,7 +156,7 @@ impl Postgres {
     }
 }
 
-fn courier(layout: &Layout, server: &Postgres) -> Kept {
+pub(crate) fn courier(layout: &Layout, server: &Postgres) -> Kept {
     fs::create_dir_all(&layout.config).unwrap();
     let socket = server.dir.path().join(".s.PGSQL.5432");
     let listed = format!("[[server]]\nname = \"main\"\nkind = \"postgres\"\nsocket = {socket:?}\nuser = \"theriac\"\n");
@@ -158,33 +176,88 @@ fn courier(layout: &Layout, server: &Postgres) -> Kept {
     Kept(child)
 }
 
-const LISTED: &str = "\n[[database]]\nname = \"main\"\nkind = \"postgres\"\napplications = [\"shop\"]\ntraffic_share = 0.1\n\
+/// Its applications connect again by themselves, so nobody is asked.
+pub(crate) const LISTED: &str = "\n[[database]]\nname = \"main\"\nkind = \"postgres\"\napplications = [\"shop\"]\n\
+    traffic_share = 0.1\nreproducible = true\n\
     settings.idle_in_transaction_session_timeout = { min = 10000, max = 60000 }\n";
+const KIND: &str = "db-connections-exhausted";
+
+/// A host beside the server, and the clients of it, longest silent first.
+struct Scene {
+    host: Host,
+    _courier: Kept,
+    _clients: Vec<Kept>,
+    server: Postgres,
+}
+
+impl Scene {
+    /// `None` where this machine can't.
+    fn set(clients: &[&str], listed: String) -> Option<Self> {
+        if !is_root() {
+            println!("not possible here: PostgreSQL and the courier run as users of their own");
+            return None;
+        }
+        let Some(server) = Postgres::start() else {
+            println!("not possible here: no PostgreSQL");
+            return None;
+        };
+        let dir = Host::scratch();
+        let layout = Layout { config: dir.path().join("config"), state: dir.path().join("state") };
+        let courier = courier(&layout, &server);
+        let clients = clients.iter().map(|user| server.forgets(user)).collect();
+        let rung = "  - remedy: pool-relief\n    level: 1\n    healed_within: 5s\n    stable_for: 300ms\n";
+        let setup = Setup {
+            remedies: vec!["pool-relief"],
+            rules: listed,
+            playbooks: vec![("test.yaml", playbook("test", KIND, "pool:main", rung))],
+            ..Setup::default()
+        };
+        let host = Host::start_in(dir, &setup);
+        server.wait_until_silent(2);
+        Some(Self { host, _courier: courier, _clients: clients, server })
+    }
+
+    fn heal(&self) -> RunSummary {
+        let run = self.host.heal(&proposal("i-1", KIND, "pool:main", "test", "pool-relief"));
+        self.host.verify_ledger();
+        run
+    }
+}
+
+const EXHAUSTED: [&str; 6] = ["shop", "mail", "shop", "shop", "mail", "shop"];
 
 #[test]
-fn an_exhausted_pool_that_the_runner_can_not_measure_is_left_to_a_person() {
-    if !is_root() {
-        println!("not possible here: PostgreSQL and the courier run as users of their own");
-        return;
-    }
-    let Some(server) = Postgres::start() else { return println!("not possible here: no PostgreSQL") };
-    let dir = Host::scratch();
-    let layout = Layout { config: dir.path().join("config"), state: dir.path().join("state") };
-    let _courier = courier(&layout, &server);
-    let _clients: Vec<Kept> = ["shop", "shop", "shop", "shop", "mail", "mail"].map(|user| server.forgets(user)).into();
+fn an_exhausted_pool_is_relieved_of_what_one_application_forgot_and_others_keep_theirs() {
+    let Some(scene) = Scene::set(&EXHAUSTED, LISTED.into()) else { return };
+    let server = &scene.server;
     until("nobody gets in", || server.as_user("mail", "SELECT 1").is_err().then_some(()));
+    let (shop, mail) = (server.silent("shop"), server.silent("mail"));
+    let run = scene.heal();
+    assert_eq!(run.state, RunState::Committed, "{run:?}");
+    assert_eq!(server.silent("shop"), shop[2..], "the two that were silent longest are gone");
+    assert_eq!(server.silent("mail"), mail);
+    assert_eq!(server.sessions_of("theriac"), 1, "the courier is still in");
+    server.as_user("mail", "SELECT 1").unwrap();
+    let timeout = "SELECT setting FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'";
+    assert_eq!(server.says(timeout).as_deref(), Ok("30000"));
+}
 
-    let rung = "  - remedy: pool-relief\n    level: 1\n    healed_within: 5s\n    stable_for: 300ms\n";
-    let setup = Setup {
-        remedies: vec!["pool-relief"],
-        rules: LISTED.into(),
-        playbooks: vec![("test.yaml", playbook("test", "db-connections-exhausted", "pool:main", rung))],
-        ..Setup::default()
-    };
-    let host = Host::start_in(dir, &setup);
-    let run = host.heal(&proposal("i-1", "db-connections-exhausted", "pool:main", "test", "pool-relief"));
+#[test]
+fn a_pool_with_room_is_not_treated() {
+    let Some(scene) = Scene::set(&EXHAUSTED[..5], LISTED.into()) else { return };
+    let before = scene.server.silent("shop");
+    let run = scene.heal();
+    assert_eq!(run.state, RunState::Superseded, "{run:?}");
+    assert!(run.reason.contains("85.7 % of its connections are used"), "{run:?}");
+    assert_eq!(scene.server.silent("shop"), before);
+}
+
+#[test]
+fn an_exhausted_pool_of_an_application_that_is_not_listed_keeps_its_sessions() {
+    let listed = LISTED.replace("[\"shop\"]", "[\"other\"]");
+    let Some(scene) = Scene::set(&EXHAUSTED, listed) else { return };
+    let before = (scene.server.silent("shop"), scene.server.silent("mail"));
+    let run = scene.heal();
     assert_eq!(run.state, RunState::Refused, "{run:?}");
-    assert!(run.reason.contains("a person is needed"), "{run:?}");
-    assert_eq!((server.sessions_of("shop"), server.sessions_of("mail")), (4, 2), "nobody's session was ended");
-    host.verify_ledger();
+    assert_eq!((scene.server.silent("shop"), scene.server.silent("mail")), before);
 }

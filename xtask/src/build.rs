@@ -8,8 +8,15 @@ use anyhow::Context as _;
 use crate::run::{cargo, output, root, run};
 
 /// The remedies that ship.
-const SHIPPED: [&str; 6] =
-    ["certificate-renew", "disk-reclaim", "service-recover", "cpu-calm", "memory-relief", "release-return"];
+const SHIPPED: [&str; 7] = [
+    "certificate-renew",
+    "disk-reclaim",
+    "service-recover",
+    "cpu-calm",
+    "memory-relief",
+    "release-return",
+    "db-relieve",
+];
 const TARGET: &str = "wasm32-wasip2";
 
 /// The programs of one build.

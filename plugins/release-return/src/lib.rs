@@ -47,7 +47,9 @@ fn check(_: &Input) -> Result<Opinion, Denial> {
     let status = Unit::open("target")?.status()?;
     Ok(match (status.is_up(), status.healthy) {
         (true, Some(true) | None) => Opinion::Satisfied,
-        (true, Some(false)) => Opinion::NotImproved("it does not answer its health check on that release either".to_string()),
+        (true, Some(false)) => {
+            Opinion::NotImproved("it does not answer its health check on that release either".to_string())
+        }
         (false, _) => Opinion::NotImproved(format!("on that release it is {}", status.active.as_str())),
     })
 }

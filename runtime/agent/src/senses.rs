@@ -5,6 +5,7 @@ use theriac_analysis::diagnose::Context;
 use theriac_model::catalog::TargetSpec;
 use theriac_model::certificate::CertificateReading;
 use theriac_model::container::ContainerState;
+use theriac_model::database::PoolState;
 use theriac_model::id::{Label, UnitName};
 use theriac_model::observation::{Metric, SeriesId};
 use theriac_model::signal::Signal;
@@ -97,6 +98,15 @@ impl Senses {
         signals
     }
 
+    /// The runner's word on a database server: judged at once.
+    pub(crate) fn told_pool(&mut self, now: Timestamp, database: Label, state: PoolState) -> Vec<Signal> {
+        let listed = self.sampler.spec(&Target::Pool(database.clone())).is_some();
+        let sample = listed.then(|| facts::pool_sample(&database, state, now));
+        let signals = sample.map_or_else(Vec::new, |sample| self.detector.observe(now, &[sample]));
+        self.facts.pools.insert(database, state);
+        signals
+    }
+
     /// A unit that can't be read has no state: "unknown" beats "as before".
     pub(crate) fn lost_unit(&mut self, name: &UnitName) {
         self.facts.units.remove(name);
@@ -121,6 +131,7 @@ impl Senses {
         self.facts.certificates.clear();
         self.facts.health.clear();
         self.facts.containers.clear();
+        self.facts.pools.clear();
         if self.systemd {
             let ours = self.systemd_units();
             self.facts.units.retain(|name, _| ours.contains(name));
@@ -139,12 +150,18 @@ impl Senses {
         let lowest = mounts.filter_map(|spec| latest(&spec.target, Metric::DiskAvailable)).min_by(f64::total_cmp);
         let activity = activity::now();
         Context {
-            metrics: Metric::ALL.iter().copied().filter_map(of).collect(),
+            metrics: Metric::ALL.iter().copied().filter_map(of).chain(self.told_share(target)).collect(),
             unit: unit_name(target).and_then(|name| self.facts.units.get(&name).cloned()),
             lowest_disk_available: lowest,
             deploy: activity.deploy,
             backup: activity.backup,
         }
+    }
+
+    /// What was told of a pool, which the next tick only will have among its samples.
+    fn told_share(&self, target: &Target) -> Option<(Metric, f64)> {
+        let Target::Pool(database) = target else { return None };
+        self.facts.pools.get(database).map(|state| (Metric::PoolUsed, state.used_share()))
     }
 
     /// The readings of a series over the last seconds.

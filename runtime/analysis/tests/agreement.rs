@@ -5,8 +5,10 @@
 
 use theriac_analysis::detect::{Detector, RuleSet};
 use theriac_model::catalog::{TargetSpec, Thresholds};
+use theriac_model::database::PoolState;
 use theriac_model::fault::FaultKind;
 use theriac_model::health::HealthAnswer;
+use theriac_model::id::Label;
 use theriac_model::target::Target;
 use theriac_model::time::{Span, Timestamp};
 use theriac_model::unit::{ActiveState, UnitState};
@@ -75,6 +77,15 @@ fn on_a_full_disk_and_on_one_with_room() {
         let world = World::new("mount:/", thresholds).ticks(2);
         world.check(FaultKind::DiskFull, wanted);
         world.check(FaultKind::InodeExhaustion, wanted);
+    }
+}
+
+#[test]
+fn on_a_pool_that_is_exhausted_and_on_one_with_room() {
+    for (used, wanted) in [(90, true), (89, false)] {
+        let mut world = World::new("pool:main", Thresholds::default());
+        world.facts.pools.insert(Label::parse("main").unwrap(), PoolState::Counted { used, max: 103, reserved: 3 });
+        world.ticks(2).check(FaultKind::DbConnectionsExhausted, wanted);
     }
 }
 

@@ -351,7 +351,7 @@ impl HostConfig {
             target: Target::Pool(database.name.clone()),
             traffic_share: database.traffic_share,
             health: Vec::new(),
-            thresholds: Thresholds::default(),
+            thresholds: database.thresholds,
             backend: None,
         });
         let machine = TargetSpec {

@@ -90,6 +90,8 @@ pub struct Thresholds {
     pub loop_restarts: u32,
     /// … within this time.
     pub loop_within: Span,
+    /// `db-connections-exhausted` from this share of used connections on, of those that ordinary clients can get.
+    pub connections_used: Permille,
 }
 
 impl Default for Thresholds {
@@ -105,6 +107,7 @@ impl Default for Thresholds {
             health_failures: 3,
             loop_restarts: 3,
             loop_within: Span::from_secs(300),
+            connections_used: Permille::clamped(900),
         }
     }
 }

@@ -203,6 +203,37 @@ pub struct Sessions {
     pub sessions: Vec<Session>,
 }
 
+impl Sessions {
+    /// The counts alone.
+    pub const fn pool(&self) -> PoolState {
+        PoolState::Counted { used: self.used, max: self.max, reserved: self.reserved }
+    }
+}
+
+/// How full a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+pub enum PoolState {
+    /// As it counts: sessions, how many there may be, and how many of these are kept for administrators.
+    Counted { used: u32, max: u32, reserved: u32 },
+    /// It lets nobody in, not even the courier, which was not in already.
+    Refusing,
+}
+
+impl PoolState {
+    /// Used share of what ordinary clients can get, in thousandths. Administrators can take it above 1000, as the server counts
+    /// them too before it refuses anybody.
+    pub fn used_share(self) -> f64 {
+        match self {
+            Self::Counted { used, max, reserved } => match max.saturating_sub(reserved) {
+                0 => 1000.0,
+                slots => f64::from(used) * 1000.0 / f64::from(slots),
+            },
+            Self::Refusing => 1000.0,
+        }
+    }
+}
+
 /// Most sessions of one list: with their names they fit into a frame.
 pub const MAX_SESSIONS: usize = 4000;
 

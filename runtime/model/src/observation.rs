@@ -67,6 +67,8 @@ metrics! {
     ContainerRestarts = "container_restarts", "count";
     /// The same within the target's `loop_within`.
     ContainerRecentRestarts = "container_recent_restarts", "count";
+    /// Used share of the connections that ordinary clients of a database server can get.
+    PoolUsed = "pool_used", "permille";
     /// CPU use of the machine.
     HostCpu = "host_cpu", "permille";
     /// CPU stolen by the hypervisor.

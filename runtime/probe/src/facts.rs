@@ -1,10 +1,11 @@
 //! What the caller knows besides what can be read from /proc: unit states, told by a service manager, and health answers and the
-//! states of containers, told by couriers. They are given in, never fetched here, so that a sample costs the same whatever a service does.
+//! states of containers and databases, told by couriers. They are given in, never fetched here, so that a sample costs the same whatever a service does.
 
 use std::collections::BTreeMap;
 
 use theriac_model::certificate::CertificateReading;
 use theriac_model::container::{ContainerHealth, ContainerState, RunState};
+use theriac_model::database::PoolState;
 use theriac_model::health::HealthAnswer;
 use theriac_model::id::{Label, UnitName};
 use theriac_model::observation::{Metric, Sample, SeriesId};
@@ -23,6 +24,8 @@ pub struct Facts {
     pub health: BTreeMap<Target, HealthStreak>,
     /// By the label that the configuration gives them.
     pub containers: BTreeMap<Label, ContainerState>,
+    /// By the operator's name of the database server.
+    pub pools: BTreeMap<Label, PoolState>,
 }
 
 /// The answers of a target's health checks, counted.
@@ -94,6 +97,12 @@ pub fn container_samples(label: &Label, state: &ContainerState, at: Timestamp) -
         Some(Sample { series: SeriesId { target: target.clone(), metric }, at, value: value? })
     };
     values.into_iter().filter_map(sample)
+}
+
+/// What a database server's counts say, as a sample.
+pub fn pool_sample(database: &Label, state: PoolState, at: Timestamp) -> Sample {
+    let series = SeriesId { target: Target::Pool(database.clone()), metric: Metric::PoolUsed };
+    Sample { series, at, value: state.used_share() }
 }
 
 /// What a unit's state says, as samples: for a tick and, at once, for a state change.

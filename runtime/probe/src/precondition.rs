@@ -21,6 +21,7 @@ use crate::fs::{self, Space};
 use crate::sampler::Sampler;
 
 mod container;
+mod pool;
 
 /// A disk that is full sooner than this is filling.
 const FILLING_WITHIN_S: f64 = 7_200.0;
@@ -67,6 +68,9 @@ pub fn precondition(
         }
         (FaultKind::ContainerUnhealthy, Target::Container(label)) => {
             container::unhealthy(at, thresholds, facts.containers.get(label))
+        }
+        (FaultKind::DbConnectionsExhausted, Target::Pool(database)) => {
+            pool::exhausted(thresholds, facts.pools.get(database).copied())
         }
         _other_pair => return None,
     };

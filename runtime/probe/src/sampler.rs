@@ -166,7 +166,11 @@ impl Sampler {
                     let Some(state) = facts.containers.get(label) else { continue };
                     sample_container(label, state, spec, &mut tick);
                 }
-                Target::Pool(_) | Target::Host => {}
+                Target::Pool(database) => {
+                    let Some(state) = facts.pools.get(database) else { continue };
+                    tick.push(facts::pool_sample(database, *state, now));
+                }
+                Target::Host => {}
             }
         }
         tick.samples

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use theriac_model::database::{Sessions, Setting, SettingChange, SettingState, Termination};
+use theriac_model::database::{PoolState, Sessions, Setting, SettingChange, SettingState, Termination};
 use theriac_model::id::Label;
 
 /// A request to the `databases` courier.
@@ -14,6 +14,8 @@ pub enum DatabaseRequest {
     Hello { version: String },
     /// Who is connected.
     Sessions { database: Label },
+    /// How full it is.
+    Pool { database: Label },
     /// How these settings are.
     Settings { database: Label, settings: Vec<Setting> },
     /// End that session, if it is still as it was seen.
@@ -30,6 +32,8 @@ pub enum DatabaseAnswer {
     Hello { version: String },
     /// To `Sessions`.
     Sessions(Sessions),
+    /// To `Pool`.
+    Pool(PoolState),
     /// To `Settings`; those the server does not have are left out.
     Settings(Vec<(Setting, SettingState)>),
     /// To `Terminate`: it is gone.

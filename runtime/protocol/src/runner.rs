@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use theriac_model::catalog::Catalog;
 use theriac_model::certificate::CertificateReading;
 use theriac_model::container::ContainerState;
+use theriac_model::database::PoolState;
 use theriac_model::fault::FaultKind;
 use theriac_model::health::HealthAnswer;
 use theriac_model::id::{IncidentId, Label, RunId, UnitName};
@@ -82,6 +83,8 @@ pub enum RunnerEvent {
     Certificate { name: Label, reading: CertificateReading },
     /// A container changed its state: its engine tells the runner's courier, and nobody else.
     Container { label: Label, state: ContainerState },
+    /// A database server is more or less full than it was; the runner's courier is connected to it, and nobody else.
+    Pool { database: Label, state: PoolState },
     /// Configuration, remedies, playbooks or holds changed: ask for the catalog again.
     CatalogChanged,
 }

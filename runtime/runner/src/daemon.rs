@@ -401,10 +401,10 @@ fn databases(layout: &Layout, host: &HostConfig, epoch: u64, disabled: &mut Vec<
     })
 }
 
-/// The containers that the observer looks at.
+/// What the observer looks at through couriers.
 fn watched(host: &HostConfig, hands: &Hands) -> Watched {
     let selectors = host.containers.iter().map(|entry| (entry.label.clone(), entry.selector.clone()));
-    Watched { hand: hands.containers.clone(), selectors: selectors.collect() }
+    Watched { hand: hands.containers.clone(), selectors: selectors.collect(), databases: hands.databases.clone() }
 }
 
 /// Distinct users can be had only by root.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use theriac_model::database::{Sessions, Setting, SettingChange, SettingState, Termination};
+use theriac_model::database::{PoolState, Sessions, Setting, SettingChange, SettingState, Termination};
 use theriac_model::id::Label;
 use theriac_protocol::database::{DatabaseAnswer, DatabaseNo, DatabaseRequest};
 
@@ -51,6 +51,7 @@ fn no(answer: DatabaseAnswer) -> HandError {
         DatabaseAnswer::Unknown(reason) => HandError::Unknown { reason },
         DatabaseAnswer::Hello { .. }
         | DatabaseAnswer::Sessions(_)
+        | DatabaseAnswer::Pool(_)
         | DatabaseAnswer::Settings(_)
         | DatabaseAnswer::Terminated
         | DatabaseAnswer::Set(_) => HandError::Unknown { reason: ExchangeError::Unexpected.to_string() },
@@ -61,6 +62,11 @@ impl Databases for DatabaseCourier {
     fn sessions(&self, database: &Label) -> Result<Sessions, HandError> {
         let answer = self.ask(DatabaseRequest::Sessions { database: database.clone() }, false)?;
         if let DatabaseAnswer::Sessions(sessions) = answer { Ok(sessions) } else { Err(no(answer)) }
+    }
+
+    fn pool(&self, database: &Label) -> Result<PoolState, HandError> {
+        let answer = self.ask(DatabaseRequest::Pool { database: database.clone() }, false)?;
+        if let DatabaseAnswer::Pool(state) = answer { Ok(state) } else { Err(no(answer)) }
     }
 
     fn settings(&self, database: &Label, settings: &[Setting]) -> Result<Vec<(Setting, SettingState)>, HandError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use theriac_model::certificate::DnsName;
 use theriac_model::container::{ContainerId, ContainerRef, ContainerSelector, ContainerState, ContainerVerb};
-use theriac_model::database::{Sessions, Setting, SettingChange, SettingState, Termination};
+use theriac_model::database::{PoolState, Sessions, Setting, SettingChange, SettingState, Termination};
 use theriac_model::denial::{Denial, DenialCause};
 use theriac_model::http::{HttpAnswer, HttpRequest};
 use theriac_model::id::Label;
@@ -110,6 +110,10 @@ pub trait Images: Send + Sync {
 pub trait Databases: Send + Sync {
     /// Who is connected.
     fn sessions(&self, database: &Label) -> Result<Sessions, HandError>;
+    /// How full it is.
+    fn pool(&self, database: &Label) -> Result<PoolState, HandError> {
+        self.sessions(database).map(|sessions| sessions.pool())
+    }
     /// How some settings are.
     fn settings(&self, database: &Label, settings: &[Setting]) -> Result<Vec<(Setting, SettingState)>, HandError>;
     /// Ends one session, if it is still the one and still waits: else it is [`HandError::Stale`].

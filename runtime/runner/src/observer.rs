@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use theriac_model::catalog::TargetSpec;
 use theriac_model::certificate::CertificateReading;
 use theriac_model::container::{ContainerSelector, ContainerState};
+use theriac_model::database::PoolState;
 use theriac_model::fault::FaultKind;
 use theriac_model::health::{HealthAnswer, HealthCheck};
 use theriac_model::id::{Label, UnitName};
@@ -24,7 +25,7 @@ use theriac_protocol::runner::RunnerEvent;
 
 use crate::backend::{Managers, UnitError};
 use crate::clock;
-use crate::hands::Containers;
+use crate::hands::{Containers, Databases};
 
 /// Health threads; each takes every n-th target that has a check.
 const HEALTH_THREADS: usize = 4;
@@ -44,13 +45,15 @@ pub trait Prober: Send + Sync {
     }
 }
 
-/// The listed containers, and whom to ask about them.
+/// The listed containers and database servers, and whom to ask about them.
 #[derive(Clone, Default)]
 pub struct Watched {
     /// The courier; `None` where no container is listed.
     pub hand: Option<Arc<dyn Containers>>,
     /// How each is found.
     pub selectors: BTreeMap<Label, ContainerSelector>,
+    /// The courier of the servers; `None` where no server is listed. What is listed is what is measured.
+    pub databases: Option<Arc<dyn Databases>>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -63,7 +66,7 @@ impl std::fmt::Debug for Watched {
 pub struct Observer {
     specs: Vec<TargetSpec>,
     units: Managers,
-    containers: Watched,
+    watched: Watched,
     prober: Arc<dyn Prober>,
     inner: Mutex<Inner>,
     tell: Box<dyn Fn(RunnerEvent) + Send + Sync>,
@@ -82,16 +85,16 @@ impl std::fmt::Debug for Observer {
 }
 
 impl Observer {
-    /// Nothing is measured yet. `tell` hears of every unit and container that changes and every health answer.
+    /// Nothing is measured yet. `tell` hears of every unit, container and pool that changes and every health answer.
     pub fn new(
         specs: Vec<TargetSpec>,
         units: Managers,
-        containers: Watched,
+        watched: Watched,
         prober: Arc<dyn Prober>,
         tell: impl Fn(RunnerEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let inner = Mutex::new(Inner { sampler: Sampler::new(specs.clone()), facts: Facts::default() });
-        Arc::new(Self { specs, units, containers, prober, inner, tell: Box::new(tell), stop: AtomicBool::new(false) })
+        Arc::new(Self { specs, units, watched, prober, inner, tell: Box::new(tell), stop: AtomicBool::new(false) })
     }
 
     /// Starts the threads; they end when the observer is stopped.
@@ -110,9 +113,26 @@ impl Observer {
             let read = move || me.read_every(&certificates, every);
             std::thread::Builder::new().name("certificates".into()).spawn(read)?;
         }
-        if self.containers.hand.is_some() {
+        // Threads of their own: an engine or a server that is slow slows down nobody else's measurements.
+        let is_container = |target: &Target| matches!(target, Target::Container(_));
+        let is_pool = |target: &Target| matches!(target, Target::Pool(_));
+        self.look(self.watched.hand.is_some(), "containers", is_container, every)?;
+        self.look(self.watched.databases.is_some(), "databases", is_pool, every)
+    }
+
+    /// Looks at the targets of one kind again and again, where there is somebody to ask about them.
+    fn look(
+        self: &Arc<Self>,
+        askable: bool,
+        name: &str,
+        of_kind: impl Fn(&Target) -> bool,
+        every: Duration,
+    ) -> std::io::Result<()> {
+        let targets: Vec<Target> =
+            self.specs.iter().map(|spec| &spec.target).filter(|target| of_kind(target)).cloned().collect();
+        if askable && !targets.is_empty() {
             let me = Arc::clone(self);
-            std::thread::Builder::new().name("containers".into()).spawn(move || me.look_every(every))?;
+            std::thread::Builder::new().name(name.into()).spawn(move || me.look_every(&targets, every))?;
         }
         Ok(())
     }
@@ -153,7 +173,8 @@ impl Observer {
             reading: reading.clone(),
         };
         let certificates = inner.facts.certificates.iter().map(read);
-        units.chain(health).chain(containers).chain(certificates).collect()
+        let pools = inner.facts.pools.iter().map(|(database, state)| pool_event(database, *state));
+        units.chain(health).chain(containers).chain(certificates).chain(pools).collect()
     }
 
     /// Unit states as last read.
@@ -222,7 +243,8 @@ impl Observer {
             Target::Unit(name) => self.read_unit(name),
             Target::Container(label) => self.read_container(label),
             Target::Certificate(name) => self.read_certificate(name),
-            Target::Mount(_) | Target::Pool(_) | Target::Host => {}
+            Target::Pool(database) => self.read_pool(database),
+            Target::Mount(_) | Target::Host => {}
         }
     }
 
@@ -246,7 +268,7 @@ impl Observer {
 
     /// One that can't be looked at has no state: "unknown" beats "as before".
     fn read_container(&self, label: &Label) {
-        let Some((hand, selector)) = self.containers.hand.as_ref().zip(self.containers.selectors.get(label)) else {
+        let Some((hand, selector)) = self.watched.hand.as_ref().zip(self.watched.selectors.get(label)) else {
             return;
         };
         let Ok(state) = hand.find(selector) else {
@@ -257,6 +279,19 @@ impl Observer {
         let ageless = |state: &ContainerState| ContainerState { since_ms: None, ..state.clone() };
         if before.as_ref().map(ageless) != Some(ageless(&state)) {
             (self.tell)(container_event(label, &state));
+        }
+    }
+
+    /// The same for a database server.
+    fn read_pool(&self, database: &Label) {
+        let Some(hand) = &self.watched.databases else { return };
+        let Ok(state) = hand.pool(database) else {
+            self.lock().facts.pools.remove(database);
+            return;
+        };
+        let before = self.lock().facts.pools.insert(database.clone(), state);
+        if before != Some(state) {
+            (self.tell)(pool_event(database, state));
         }
     }
 
@@ -318,11 +353,10 @@ impl Observer {
         }
     }
 
-    /// On a thread of their own: an engine that is slow slows down nobody else's measurements.
-    fn look_every(&self, every: Duration) {
+    fn look_every(&self, targets: &[Target], every: Duration) {
         while !self.stop.load(Ordering::SeqCst) {
             let began = Instant::now();
-            self.containers.selectors.keys().for_each(|label| self.read_container(label));
+            targets.iter().for_each(|target| self.read(target));
             std::thread::sleep(every.saturating_sub(began.elapsed()));
         }
     }
@@ -345,6 +379,10 @@ impl Observer {
 
 fn container_event(label: &Label, state: &ContainerState) -> RunnerEvent {
     RunnerEvent::Container { label: label.clone(), state: state.clone() }
+}
+
+fn pool_event(database: &Label, state: PoolState) -> RunnerEvent {
+    RunnerEvent::Pool { database: database.clone(), state }
 }
 
 fn health_event(target: &Target, streak: &HealthStreak) -> RunnerEvent {

@@ -10,8 +10,15 @@ use theriac_harness::{Programs, Verdict, test};
 use theriac_model::remedy::resolve_params;
 use theriac_runner::remedies::linkable;
 
-const REMEDIES: [&str; 6] =
-    ["certificate-renew", "cpu-calm", "disk-reclaim", "memory-relief", "release-return", "service-recover"];
+const REMEDIES: [&str; 7] = [
+    "certificate-renew",
+    "cpu-calm",
+    "db-relieve",
+    "disk-reclaim",
+    "memory-relief",
+    "release-return",
+    "service-recover",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -71,6 +71,7 @@ const MANIFESTS: &[&str] = &[
     "plugins/cpu-calm/remedy.toml",
     "plugins/memory-relief/remedy.toml",
     "plugins/release-return/remedy.toml",
+    "plugins/db-relieve/remedy.toml",
     "tests/guests/hostile/remedy.toml",
 ];
 

@@ -247,7 +247,7 @@ fn the_runner_measures_a_loop_and_a_failure_by_itself_and_tells_of_them() {
                     [[container]]\nlabel = \"well\"\nname = \"well\"\n";
         let host = HostConfig::parse(text).unwrap();
         let selectors = host.containers.iter().map(|entry| (entry.label.clone(), entry.selector.clone())).collect();
-        let watched = Watched { hand: Some(Arc::clone(&courier.hand) as _), selectors };
+        let watched = Watched { hand: Some(Arc::clone(&courier.hand) as _), selectors, databases: None };
         let (tell, told) = mpsc::channel();
         let tell = move |event| drop(tell.send(event));
         let observer = Observer::new(host.catalog_targets(), Managers::default(), watched, Arc::new(Nobody), tell);

@@ -290,13 +290,14 @@ fn trace_file(dir: &Path) -> PathBuf {
 }
 
 fn remedy_of(proposal: &Proposal) -> &'static str {
-    const REMEDIES: [&str; 8] = [
+    const REMEDIES: [&str; 9] = [
         "certificate-renew",
         "service-recover",
         "disk-reclaim",
         "cpu-calm",
         "memory-relief",
         "release-return",
+        "db-relieve",
         "misguided",
         "verbs",
     ];

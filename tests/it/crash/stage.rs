@@ -45,6 +45,8 @@ pub(super) enum Need {
     Network,
     /// Says what is missing.
     Programs(fn() -> Option<&'static str>),
+    /// And root: it runs as a user of its own.
+    Postgres,
 }
 
 /// What may be played at the same time.
@@ -104,6 +106,9 @@ impl Case {
             Need::Network if !is_root() => Some("a network namespace of its own takes root"),
             Need::Network => super::network::missing(),
             Need::Programs(missing) => missing(),
+            Need::Postgres => {
+                (!is_root() || !super::database::is_there()).then_some("PostgreSQL, run by root, is needed")
+            }
             Need::Nothing => None,
         }
     }
@@ -134,19 +139,24 @@ pub(super) fn shipped_text(playbook: &str) -> String {
     fs::read_to_string(root().join("policies/playbooks").join(format!("{playbook}.yaml"))).unwrap()
 }
 
-/// The playbook with times for a test: minutes become moments, and logs of this minute are old.
+/// Parameters that say how old something has to be, and the youngest that a test can wait for.
+pub(super) const AGES: [(&str, u32); 2] = [("keep_days: ", 0), ("idle_s: ", 10)];
+
+/// The playbook with times for a test: minutes become moments, and logs and silences of this minute are old.
 pub(super) fn quick(shipped: &str, healed_within: &str) -> String {
     let line = |line: &str| {
         let (indent, word) = line.split_at(line.len() - line.trim_start().len());
         match word.split_once(": ") {
             Some(("healed_within", _)) => format!("{indent}healed_within: {healed_within}\n"),
             Some(("stable_for", _)) => format!("{indent}stable_for: 300ms\n"),
-            Some(_) | None => match line.split_once("keep_days: ") {
-                Some((before, days)) => {
-                    format!("{before}keep_days: 0{}\n", days.trim_start_matches(|c: char| c.is_ascii_digit()))
-                }
-                None => format!("{line}\n"),
-            },
+            Some(_) | None => {
+                AGES.iter().fold(format!("{line}\n"), |line, (name, young)| match line.split_once(name) {
+                    Some((before, age)) => {
+                        format!("{before}{name}{young}{}", age.trim_start_matches(|c: char| c.is_ascii_digit()))
+                    }
+                    None => line,
+                })
+            }
         }
     };
     shipped.lines().map(line).collect()

@@ -10,8 +10,15 @@ use theriac_tests::place::Place;
 use super::{cpu, disk, memory, nginx};
 use crate::host::approve;
 
-pub(super) const REMEDIES: [&str; 6] =
-    ["certificate-renew", "cpu-calm", "disk-reclaim", "memory-relief", "release-return", "service-recover"];
+pub(super) const REMEDIES: [&str; 7] = [
+    "certificate-renew",
+    "cpu-calm",
+    "db-relieve",
+    "disk-reclaim",
+    "memory-relief",
+    "release-return",
+    "service-recover",
+];
 
 /// The times of production up to the repair, after it seconds in place of minutes.
 const MODE: &str = "mode = \"relaxed\"\ndeploy_locks = []\n\n[timing]\ncooldown = \"0ms\"\n";
@@ -53,7 +60,7 @@ pub(super) fn write(place: &Place, layout: &Layout) {
     }
     let signer = Signer::generate(KeyName::parse("test/operator").unwrap()).unwrap();
     let trust = format!(
-        "[[signer]]\nname = \"test/operator\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"certificates-observe\", \"certificates-change\", \"releases-observe\", \"releases-change\"]\n",
+        "[[signer]]\nname = \"test/operator\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"certificates-observe\", \"certificates-change\", \"releases-observe\", \"releases-change\", \"databases-observe\", \"databases-change\"]\n",
         signer.public()
     );
     write("/etc/theriac/trust.toml", &trust);

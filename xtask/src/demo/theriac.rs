@@ -67,10 +67,17 @@ impl<'a> Theriac<'a> {
             let made: Value = serde_json::from_slice(&made.stdout)?;
             let public = made.get("public").and_then(Value::as_str).context("key new prints no public key")?;
             trust += &format!(
-                "[[signer]]\nname = \"demo/{name}\"\nkey = \"{public}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"certificates-observe\", \"certificates-change\", \"releases-observe\", \"releases-change\"]\n\n"
+                "[[signer]]\nname = \"demo/{name}\"\nkey = \"{public}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"certificates-observe\", \"certificates-change\", \"releases-observe\", \"releases-change\", \"databases-observe\", \"databases-change\"]\n\n"
             );
         }
-        for class in ["files-change", "units-change", "processes-change", "certificates-change", "releases-change"] {
+        for class in [
+            "files-change",
+            "units-change",
+            "processes-change",
+            "certificates-change",
+            "releases-change",
+            "databases-change",
+        ] {
             trust += &format!("[[threshold]]\nclass = \"{class}\"\nk = 2\n\n");
         }
         fs::write(self.scratch.dir().join("config/trust.toml"), trust)?;

@@ -212,6 +212,10 @@ impl Engine {
                     let signals = self.parts.senses.told_container(now, label, state);
                     self.signals(now, signals);
                 }
+                RunnerEvent::Pool { database, state } => {
+                    let signals = self.parts.senses.told_pool(now, database, state);
+                    self.signals(now, signals);
+                }
                 RunnerEvent::CatalogChanged => self.ask_catalog(),
             },
         }

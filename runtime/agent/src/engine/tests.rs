@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use theriac_model::catalog::Catalog;
+use theriac_model::database::PoolState;
 use theriac_model::diagnosis::EvidenceSource;
 use theriac_model::fault::FaultKind;
-use theriac_model::id::{EvidenceId, IncidentId, RunId, UnitName};
+use theriac_model::id::{EvidenceId, IncidentId, Label, RunId, UnitName};
 use theriac_model::incident::{Incident, IncidentState};
 use theriac_model::record::{IncidentSummary, Proposal};
 use theriac_model::run::RunState;
@@ -170,6 +171,34 @@ fn a_crash_is_one_proposal_without_a_tick_and_its_end_is_reported() {
         let incident = agent.incident(&proposal.incident).await;
         assert_eq!((incident.state, incident.runs.len()), (IncidentState::Closed, 1));
         assert!(incident.diagnosis.unwrap().causes.iter().any(|cause| cause.rule == "killed-by-signal"));
+        assert_eq!(runner.more_proposals(), 0);
+    });
+}
+
+#[test]
+fn a_pool_that_the_runner_tells_to_be_exhausted_is_one_proposal_without_a_tick() {
+    test(async {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = Agent::start(dir.path(), "");
+        let mut catalog = Catalog { sample_every: Span::from_secs(3_600), ..catalog("pool:main", &["a"]) };
+        catalog.playbooks[0].handles.push(FaultKind::DbConnectionsExhausted);
+        catalog.remedies[0].handles.push(FaultKind::DbConnectionsExhausted);
+        let mut runner = agent.runner(catalog);
+        runner.subscribed().await;
+        while agent.status().await.series == 0 {}
+        let told = |used| {
+            let state = PoolState::Counted { used, max: 103, reserved: 3 };
+            RunnerEvent::Pool { database: Label::parse("main").unwrap(), state }
+        };
+        runner.tell(told(89));
+        runner.tell(told(90));
+        let proposal = runner.proposal().await;
+        assert_eq!((proposal.kind, proposal.target), (FaultKind::DbConnectionsExhausted, "pool:main".parse().unwrap()));
+        let incident = agent.incident(&proposal.incident).await;
+        let summary = &incident.signals[0].summary;
+        assert_eq!(summary, "90.0 % of the connections of pool:main are used, threshold 90.0 %");
+        assert!(incident.diagnosis.unwrap().causes.iter().any(|cause| cause.rule == "connections-used-up"));
+        runner.tell(told(91));
         assert_eq!(runner.more_proposals(), 0);
     });
 }

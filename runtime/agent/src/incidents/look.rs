@@ -91,7 +91,8 @@ fn telling(kind: FaultKind, target: &Target) -> Vec<(Target, Metric)> {
         FaultKind::ContainerUnhealthy => &[Metric::ContainerUp, Metric::ContainerRestarts],
         FaultKind::ServiceUnhealthy => &[Metric::UnitCpuShare, Metric::UnitMemory],
         FaultKind::CertificateExpiry => &[Metric::CertificateLeft],
-        FaultKind::SwapThrash | FaultKind::DbConnectionsExhausted | FaultKind::TrafficFlood | FaultKind::Unknown => &[],
+        FaultKind::DbConnectionsExhausted => &[Metric::PoolUsed],
+        FaultKind::SwapThrash | FaultKind::TrafficFlood | FaultKind::Unknown => &[],
     };
     let host: &[Metric] = match kind {
         FaultKind::CpuSaturation | FaultKind::ServiceUnhealthy | FaultKind::TrafficFlood | FaultKind::Unknown => {

@@ -282,8 +282,9 @@ impl TargetKind {
             | (Self::Mount, Target::Mount(_))
             | (Self::Certificate, Target::Certificate(_))
             | (Self::Container, Target::Container(_))
+            | (Self::Pool, Target::Pool(_))
             | (Self::Host, Target::Host) => true,
-            (Self::Unit | Self::Mount | Self::Certificate | Self::Container | Self::Host, _) => false,
+            (Self::Unit | Self::Mount | Self::Certificate | Self::Container | Self::Pool | Self::Host, _) => false,
         }
     }
 }

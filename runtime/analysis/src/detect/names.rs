@@ -32,7 +32,7 @@ pub(super) struct Name {
     pub(super) unit: &'static str,
 }
 
-const THRESHOLDS: [(&str, &str); 9] = [
+const THRESHOLDS: [(&str, &str); 10] = [
     ("disk_full", "permille"),
     ("disk_filling", "permille"),
     ("inodes", "permille"),
@@ -42,6 +42,7 @@ const THRESHOLDS: [(&str, &str); 9] = [
     ("memory", "bytes"),
     ("health_failures", "count"),
     ("loop_restarts", "count"),
+    ("connections_used", "permille"),
 ];
 
 static NAMES: LazyLock<BTreeMap<&'static str, Name>> = LazyLock::new(|| {
@@ -89,6 +90,7 @@ pub(super) fn thresholds(of: &Thresholds) -> Values {
         memory,
         Some(f64::from(of.health_failures.max(1))),
         Some(f64::from(of.loop_restarts.max(1))),
+        share(of.connections_used),
     ];
     let named = THRESHOLDS.into_iter().zip(values);
     named.filter_map(|((name, _), value)| Some((name, Fact::Number(value?)))).collect()

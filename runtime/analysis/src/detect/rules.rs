@@ -12,9 +12,10 @@ use super::names::{self, Name};
 use crate::expression::{Expression, ExpressionError};
 
 /// The rules that ship with the daemon.
-const DEFAULTS: [&str; 5] = [
+const DEFAULTS: [&str; 6] = [
     include_str!("../../../../policies/rules/certificates.yaml"),
     include_str!("../../../../policies/rules/containers.yaml"),
+    include_str!("../../../../policies/rules/databases.yaml"),
     include_str!("../../../../policies/rules/disk.yaml"),
     include_str!("../../../../policies/rules/resources.yaml"),
     include_str!("../../../../policies/rules/services.yaml"),
@@ -77,6 +78,7 @@ pub(super) enum TargetKind {
     Mount,
     Certificate,
     Container,
+    Pool,
     Host,
 }
 

@@ -51,6 +51,7 @@ fn example(kind: TargetKind) -> Option<Target> {
         TargetKind::Mount => "mount:/self-test",
         TargetKind::Certificate => "certificate:self-test",
         TargetKind::Container => "container:self-test",
+        TargetKind::Pool => "pool:self-test",
         TargetKind::Host => "host",
     };
     text.parse().ok()

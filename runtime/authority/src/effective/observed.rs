@@ -37,6 +37,7 @@ enum Measured {
     Unit,
     Certificate,
     Container,
+    Pool,
     Machine,
 }
 
@@ -59,6 +60,7 @@ const fn measured(metric: Metric) -> Measured {
         | Metric::ContainerHealthy
         | Metric::ContainerRestarts
         | Metric::ContainerRecentRestarts => Measured::Container,
+        Metric::PoolUsed => Measured::Pool,
         Metric::HostCpu
         | Metric::HostSteal
         | Metric::HostLoad1
@@ -77,9 +79,10 @@ impl BoundSeries {
             (Measured::Mount, Target::Mount(_))
             | (Measured::Unit, Target::Unit(_))
             | (Measured::Certificate, Target::Certificate(_))
-            | (Measured::Container, Target::Container(_)) => target.clone(),
+            | (Measured::Container, Target::Container(_))
+            | (Measured::Pool, Target::Pool(_)) => target.clone(),
             (Measured::Machine, _) => Target::Host,
-            (Measured::Mount | Measured::Unit | Measured::Certificate | Measured::Container, _) => {
+            (Measured::Mount | Measured::Unit | Measured::Certificate | Measured::Container | Measured::Pool, _) => {
                 return Err(unbound(Interface::Series, label, DenialCause::Unavailable, "incident.metric"));
             }
         };

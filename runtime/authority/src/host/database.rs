@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use theriac_model::catalog::Thresholds;
 use theriac_model::database::{ApplicationName, DatabaseKind, Setting};
 use theriac_model::id::Label;
 use theriac_model::units::Permille;
@@ -26,9 +27,12 @@ pub struct DatabaseConfig {
     pub traffic_share: Option<Permille>,
     /// Its applications connect again by themselves, so an ended session is no loss.
     pub reproducible: bool,
+    /// What is abnormal for it.
+    pub thresholds: Thresholds,
 }
 
-const KEYS: &[&str] = &["name", "kind", "applications", "settings", "traffic_share", "reproducible"];
+const KEYS: &[&str] =
+    &["name", "kind", "applications", "settings", "traffic_share", "reproducible", "connections_used"];
 
 pub(super) fn list(list: Option<Field>) -> Result<Vec<DatabaseConfig>, Mistake> {
     let mut databases: Vec<DatabaseConfig> = Vec::new();
@@ -57,6 +61,10 @@ fn parse(field: Field) -> Result<DatabaseConfig, Mistake> {
         }
         settings.insert(setting, knob_range(field)?);
     }
+    let mut thresholds = Thresholds::default();
+    if let Some(field) = table.optional("connections_used") {
+        thresholds.connections_used = field.share()?;
+    }
     Ok(DatabaseConfig {
         name,
         kind,
@@ -64,6 +72,7 @@ fn parse(field: Field) -> Result<DatabaseConfig, Mistake> {
         settings,
         traffic_share: table.optional("traffic_share").map(|field| field.share()).transpose()?,
         reproducible: table.optional("reproducible").map_or(Ok(false), |field| field.flag())?,
+        thresholds,
     })
 }
 

@@ -400,7 +400,7 @@ fn series_and_probes_are_of_the_incident() {
     with_grant(
         "[grants.series.s]\nmetric = \"disk\"\nwhy = \"x\"",
         &expect![
-            "line 36: `grants.series.s.metric`: `disk` is not a metric; valid: disk_available, disk_available_bytes, inodes_available, unit_cpu, unit_cpu_share, unit_memory, unit_processes, unit_oom_kills, unit_up, unit_failed, unit_start_limit, unit_will_restart, unit_healthy, certificate_left, container_up, container_failed, container_healthy, container_restarts, container_recent_restarts, host_cpu, host_steal, host_load1, host_memory_available, host_memory_available_share, host_swap_pages, host_cpu_pressure, host_memory_pressure, host_io_pressure"
+            "line 36: `grants.series.s.metric`: `disk` is not a metric; valid: disk_available, disk_available_bytes, inodes_available, unit_cpu, unit_cpu_share, unit_memory, unit_processes, unit_oom_kills, unit_up, unit_failed, unit_start_limit, unit_will_restart, unit_healthy, certificate_left, container_up, container_failed, container_healthy, container_restarts, container_recent_restarts, pool_used, host_cpu, host_steal, host_load1, host_memory_available, host_memory_available_share, host_swap_pages, host_cpu_pressure, host_memory_pressure, host_io_pressure"
         ],
     );
     with_grant("[grants.probes.p]\ncheck = { from = \"incident\" }\nwhy = \"x\"", &expect!["accepted"]);

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use theriac_model::database::{DatabaseKind, Setting};
+use theriac_model::database::{DatabaseKind, PoolState, Setting};
 use theriac_protocol::database::{DatabaseAnswer, DatabaseNo, DatabaseRequest};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ pub(super) struct Link {
 struct State {
     connection: Option<Connection>,
     /// When the last attempt failed, and why.
-    failed: Option<(Instant, String)>,
+    failed: Option<(Instant, Fault)>,
     /// It was said in the log that the server can't be reached.
     said: bool,
 }
@@ -69,6 +69,8 @@ impl Connection {
                 postgres.sessions().await.map(Answer::Sessions)
             }
             (DatabaseRequest::Sessions { .. }, Self::Mysql(mysql)) => mysql.sessions().await.map(Answer::Sessions),
+            (DatabaseRequest::Pool { .. }, Self::Postgres(postgres)) => postgres.pool().await.map(Answer::Pool),
+            (DatabaseRequest::Pool { .. }, Self::Mysql(mysql)) => mysql.pool().await.map(Answer::Pool),
             (DatabaseRequest::Settings { settings, .. }, Self::Postgres(postgres)) => {
                 postgres.settings(&of_kind(settings, DatabaseKind::Postgres)).await.map(Answer::Settings)
             }
@@ -129,7 +131,12 @@ impl Link {
         };
         let fault = if changes && begun.get() { fault.after_a_change() } else { fault };
         match fault {
-            Fault::Lost(reason) | Fault::Unavailable(reason) => DatabaseAnswer::No(DatabaseNo::Unavailable(reason)),
+            Fault::Full(_) if matches!(request, DatabaseRequest::Pool { .. }) => {
+                DatabaseAnswer::Pool(PoolState::Refusing)
+            }
+            Fault::Lost(reason) | Fault::Unavailable(reason) | Fault::Full(reason) => {
+                DatabaseAnswer::No(DatabaseNo::Unavailable(reason))
+            }
             Fault::Stale(reason) => DatabaseAnswer::No(DatabaseNo::Stale(reason)),
             Fault::Refused(reason) => DatabaseAnswer::No(DatabaseNo::Refused(reason)),
             Fault::Unknown(reason) => DatabaseAnswer::Unknown(reason),
@@ -141,12 +148,13 @@ impl Link {
         if let Some(connection) = state.connection.take() {
             return Ok(connection);
         }
-        if let Some((at, reason)) = &state.failed
+        if let Some((at, fault)) = &state.failed
             && at.elapsed() < FAILURE_HOLDS
         {
-            return Err(Fault::Unavailable(reason.clone()));
+            return Err(fault.clone());
         }
         let opened = tokio::time::timeout(CONNECT, Connection::open(&self.server)).await;
+        let mut full = false;
         let reason = match opened {
             Ok(Ok(connection)) => {
                 if state.said {
@@ -157,14 +165,19 @@ impl Link {
             }
             Ok(Err(Fault::Lost(reason) | Fault::Unavailable(reason) | Fault::Refused(reason))) => reason,
             Ok(Err(Fault::Stale(reason) | Fault::Unknown(reason))) => reason,
+            Ok(Err(Fault::Full(reason))) => {
+                full = true;
+                reason
+            }
             Err(_elapsed) => format!("no connection within {} s", CONNECT.as_secs()),
         };
         let reason = format!("`{}` can't be reached: {reason}", self.server.listed.name);
         if !state.said {
             tracing::warn!(database = %self.server.listed.name, %reason, "no connection to the database");
         }
-        (state.failed, state.said) = (Some((Instant::now(), reason.clone())), true);
-        Err(Fault::Unavailable(reason))
+        let fault = if full { Fault::Full(reason) } else { Fault::Unavailable(reason) };
+        (state.failed, state.said) = (Some((Instant::now(), fault.clone())), true);
+        Err(fault)
     }
 
     /// Connects at once, and again when it is lost, with growing pauses.

@@ -80,6 +80,7 @@ impl Errands for Databases {
         let database = match &request {
             DatabaseRequest::Hello { version } => return self.hello(version.clone()),
             DatabaseRequest::Sessions { database }
+            | DatabaseRequest::Pool { database }
             | DatabaseRequest::Settings { database, .. }
             | DatabaseRequest::Terminate { database, .. }
             | DatabaseRequest::Set { database, .. } => database,

@@ -11,6 +11,8 @@ pub(super) enum Fault {
     Refused(String),
     /// It can't be done there.
     Unavailable(String),
+    /// It lets nobody in who is not in already, or not the courier's user: PostgreSQL has one code for both.
+    Full(String),
     /// It is another one by now.
     Stale(String),
     /// It was begun, and its end is not known.
@@ -27,7 +29,9 @@ impl Fault {
     pub(super) fn after_a_change(self) -> Self {
         match self {
             Self::Lost(reason) => Self::Unknown(reason),
-            other @ (Self::Refused(_) | Self::Unavailable(_) | Self::Stale(_) | Self::Unknown(_)) => other,
+            other @ (Self::Refused(_) | Self::Unavailable(_) | Self::Full(_) | Self::Stale(_) | Self::Unknown(_)) => {
+                other
+            }
         }
     }
 }

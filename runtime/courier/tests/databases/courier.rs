@@ -5,7 +5,8 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, Stdio};
 
 use theriac_model::database::{
-    ApplicationName, Session, SessionState, Sessions, Setting, SettingChange, SettingGoal, SettingState, Termination,
+    ApplicationName, PoolState, Session, SessionState, Sessions, Setting, SettingChange, SettingGoal, SettingState,
+    Termination,
 };
 use theriac_model::id::Label;
 use theriac_protocol::database::{DatabaseAnswer, DatabaseNo, DatabaseRequest};
@@ -70,6 +71,13 @@ impl Courier {
     pub(super) fn sessions(&mut self) -> Sessions {
         match self.ask(DatabaseRequest::Sessions { database: main() }) {
             DatabaseAnswer::Sessions(sessions) => sessions,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn pool(&mut self) -> PoolState {
+        match self.ask(DatabaseRequest::Pool { database: main() }) {
+            DatabaseAnswer::Pool(pool) => pool,
             other => panic!("{other:?}"),
         }
     }

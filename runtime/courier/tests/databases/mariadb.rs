@@ -118,6 +118,7 @@ fn an_exhausted_pool_is_answered_for_by_the_warm_connection_and_is_given_room() 
 
     let seen = courier.sessions();
     assert_eq!((seen.max, seen.reserved, of_applications(&seen)), (11, 1, 9));
+    assert!(courier.pool().used_share() >= 1000.0);
     let own = seen.sessions.iter().find(|session| session.application == "theriac").unwrap();
     assert_eq!(own.protected, Some(Protected::Own));
     let idle = of(&seen, "shop", SessionState::Idle);

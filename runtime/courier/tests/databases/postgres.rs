@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use theriac_model::database::{Protected, SessionId, SessionState, Setting, SettingGoal, SettingState, StoredValue};
+use theriac_model::database::{
+    PoolState, Protected, SessionId, SessionState, Setting, SettingGoal, SettingState, StoredValue,
+};
 use theriac_protocol::database::{DatabaseAnswer, DatabaseNo, DatabaseRequest};
 
 use super::courier::{Courier, is_refused, is_stale, main, of, of_applications};
@@ -148,6 +150,7 @@ fn an_exhausted_pool_is_answered_for_by_the_warm_connection_and_is_given_room() 
     until("the administrator's last session has ended", || courier.sessions().used == 7);
     let seen = courier.sessions();
     assert_eq!((seen.max, seen.reserved, seen.used), (10, 3, 7));
+    assert_eq!(courier.pool(), seen.pool());
     let idle: Vec<_> = of(&seen, "shop", SessionState::Idle).into_iter().cloned().collect();
     assert_eq!((idle.len(), of(&seen, "mail", SessionState::Idle).len()), (3, 1));
     let own = seen.sessions.iter().find(|session| session.application == "theriac").unwrap();
@@ -281,6 +284,19 @@ fn it_gets_in_with_a_password_and_not_with_a_wrong_one() {
     let answer = Courier::start(&config).ask(DatabaseRequest::Sessions { database: main() });
     let DatabaseAnswer::No(DatabaseNo::Unavailable(reason)) = answer else { panic!("{answer:?}") };
     assert!(reason.contains("28P01"), "{reason}");
+}
+
+#[test]
+fn a_courier_that_is_let_in_no_more_says_that_nobody_is() {
+    let Some(server) = server(&[]) else { return println!("not possible here: no PostgreSQL") };
+    let _clients: Vec<Kept> = (0..7).map(|_| server.stays("shop", "")).collect();
+    let mut courier = Courier::start(&server.socket());
+    until("all slots are taken", || courier.pool() == PoolState::Refusing);
+    let answer = courier.ask(DatabaseRequest::Sessions { database: main() });
+    let DatabaseAnswer::No(DatabaseNo::Unavailable(reason)) = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("53300"), "{reason}");
+    server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'shop'").unwrap();
+    until("it is in again", || matches!(courier.pool(), PoolState::Counted { max: 10, reserved: 3, .. }));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use theriac_model::database::{
-    MAX_SESSIONS, Protected, Session, SessionId, SessionState, Sessions, Setting, SettingChange, SettingGoal,
-    SettingState, Termination,
+    MAX_SESSIONS, PoolState, Protected, Session, SessionId, SessionState, Sessions, Setting, SettingChange,
+    SettingGoal, SettingState, Termination,
 };
 use tokio::time::Instant;
 
@@ -56,6 +56,12 @@ impl Mysql {
         let sessions = rows.iter().map(|row| self.seen(row, started, &privileged)).collect::<Result<_, _>>()?;
         // The server lets one more in, if he may end others.
         Ok(Sessions { max: max.saturating_add(1), reserved: 1, used, sessions })
+    }
+
+    pub(in super::super) async fn pool(&mut self) -> Result<PoolState, Fault> {
+        let (max, used, _) = self.limits().await?;
+        // As in `sessions`.
+        Ok(PoolState::Counted { max: max.saturating_add(1), reserved: 1, used })
     }
 
     /// A statement that looks at transactions, with a copy of them that is young enough.

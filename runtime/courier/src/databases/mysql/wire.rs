@@ -116,7 +116,9 @@ fn broken(error: std::io::Error) -> Fault {
 /// What is left of an error: a class of ours. Nothing the server said is repeated but its number.
 pub(super) fn refusal(code: u16) -> Fault {
     match code {
-        1040 | 1203 | 1226 => Fault::Unavailable(format!("it has no slot left for the courier ({code})")),
+        1040 => Fault::Full(format!("it has no slot left for the courier ({code})")),
+        // A bound of the courier's own user, which says nothing of others.
+        1203 | 1226 => Fault::Unavailable(format!("it has no slot left for the courier ({code})")),
         1044 | 1045 | 1698 => Fault::Unavailable(format!("it does not let the courier's user in ({code})")),
         1142 | 1143 | 1227 | 1370 => Fault::Refused(format!("the courier's user has no right to ({code})")),
         1193 => Fault::Unavailable(format!("this server has no such setting ({code})")),

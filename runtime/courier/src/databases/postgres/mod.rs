@@ -110,7 +110,7 @@ fn fault(error: &tokio_postgres::Error) -> Fault {
     let Some(code) = error.code() else { return Fault::Lost(words(error)) };
     match *code {
         SqlState::INSUFFICIENT_PRIVILEGE => Fault::Refused("the courier's user has no right to (42501)".to_owned()),
-        SqlState::TOO_MANY_CONNECTIONS => Fault::Unavailable("it has no slot left for the courier (53300)".to_owned()),
+        SqlState::TOO_MANY_CONNECTIONS => Fault::Full("it has no slot left for the courier (53300)".to_owned()),
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             Fault::Unavailable(format!("it does not let the courier's user in ({})", shown(code)))
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use theriac_model::database::{
-    MAX_SESSIONS, Protected, SessionId, SessionState, Sessions, Setting, SettingChange, SettingGoal, SettingState,
-    StoredValue, Termination,
+    MAX_SESSIONS, PoolState, Protected, SessionId, SessionState, Sessions, Setting, SettingChange, SettingGoal,
+    SettingState, StoredValue, Termination,
 };
 use tokio::time::Instant;
 
@@ -82,6 +82,11 @@ impl Postgres {
             used: limits.number(2)?,
             sessions: rows.iter().map(seen).collect::<Result<_, _>>()?,
         })
+    }
+
+    pub(in super::super) async fn pool(&mut self) -> Result<PoolState, Fault> {
+        let limits = one(self.rows(LIMITS, 1).await?)?;
+        Ok(PoolState::Counted { max: limits.number(0)?, reserved: limits.number(1)?, used: limits.number(2)? })
     }
 
     /// Looks for exactly this session and ends it, in one statement.
