@@ -4,6 +4,7 @@
 //! A [`Case`] is one rung of one playbook in one way that it can go. Where a run passes is found by letting it pass; the case
 //! says which points that has to be, and [`drive`] kills at the first and at the last passing of each.
 
+mod ambiguous;
 mod certificate;
 mod database;
 mod disk;

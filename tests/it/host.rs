@@ -453,6 +453,18 @@ pub(crate) fn root() -> &'static Path {
 
 /// A guest with its manifest in it. Both guest workspaces are built once per test run.
 pub(crate) fn guest(name: &str) -> Vec<u8> {
+    embedded(name, |manifest| manifest)
+}
+
+/// The same with another line in its manifest.
+pub(crate) fn guest_with_line(name: &str, from: &str, to: &str) -> Vec<u8> {
+    embedded(name, |manifest| {
+        assert!(manifest.contains(from), "{manifest}");
+        manifest.replace(from, to)
+    })
+}
+
+fn embedded(name: &str, change: impl Fn(String) -> String) -> Vec<u8> {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         for workspace in ["plugins", "tests/guests"] {
@@ -475,7 +487,7 @@ pub(crate) fn guest(name: &str) -> Vec<u8> {
     let component =
         workspace.join("target/wasm32-wasip2/release").join(format!("{}.wasm", component.replace('-', "_")));
     let manifest = fs::read_to_string(workspace.join(name).join("remedy.toml")).unwrap();
-    package::embed(&fs::read(component).unwrap(), &manifest).unwrap()
+    package::embed(&fs::read(component).unwrap(), &change(manifest)).unwrap()
 }
 
 fn write_configuration(layout: &Layout, setup: &Setup) {

@@ -23,6 +23,7 @@ mod heal;
 mod host;
 mod init;
 mod logs;
+mod manifest_keys;
 mod neighbours;
 mod packaged;
 mod person;

@@ -184,6 +184,28 @@ mod tests {
         assert_eq!(params.values().next(), Some(&ParamValue::Integer(7)));
     }
 
+    #[test]
+    fn each_type_takes_its_own_values_and_no_others() {
+        let choice = ParamSpec::Choice { choices: vec!["archive".into(), "remove".into()], default: "archive".into() };
+        let flag = ParamSpec::Flag { default: true };
+        let name = Label::parse("p").unwrap();
+        let resolved = |spec: &ParamSpec, value: Option<ParamValue>| {
+            let given = value.map(|value| (name.clone(), value)).into_iter().collect();
+            resolve_params(&BTreeMap::from([(name.clone(), spec.clone())]), &given).map(|params| params[&name].clone())
+        };
+        let word = |word: &str| ParamValue::Choice(word.to_owned());
+        assert_eq!(resolved(&choice, None), Ok(word("archive")));
+        assert_eq!(resolved(&choice, Some(word("remove"))), Ok(word("remove")));
+        for value in [word("Remove"), word("remove "), word(""), ParamValue::Integer(0), ParamValue::Flag(true)] {
+            assert!(resolved(&choice, Some(value)).is_err());
+        }
+        assert_eq!(resolved(&flag, None), Ok(ParamValue::Flag(true)));
+        assert_eq!(resolved(&flag, Some(ParamValue::Flag(false))), Ok(ParamValue::Flag(false)));
+        for value in [word("true"), ParamValue::Integer(1)] {
+            assert!(resolved(&flag, Some(value)).is_err());
+        }
+    }
+
     // RN05.
     #[test]
     fn a_value_out_of_bounds_is_refused_not_clamped() {

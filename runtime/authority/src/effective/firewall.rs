@@ -344,6 +344,18 @@ origin = "http://192.0.2.90:9000"
     }
 
     #[test]
+    fn a_verb_needs_the_manifest() {
+        let lists = MANIFEST
+            .replace("[\"list\", \"add\"]", "[\"list\"]")
+            .replace("prefix4 = 28\nprefix6 = 64\nmax_timeout = \"1h\"\nmax_elements = 2\n", "");
+        let adds = MANIFEST.replace("[\"list\", \"add\"]", "[\"add\"]");
+        let (list, add) = (FirewallCall::List, add("203.0.113.7", 60));
+        assert!(admits(&lists, HOST, &list).is_ok() && admits(&adds, HOST, &add).is_ok());
+        assert_eq!(rule(admits(&lists, HOST, &add)), "verbs");
+        assert_eq!(rule(admits(&adds, HOST, &list)), "verbs");
+    }
+
+    #[test]
     fn what_is_left_out_is_a_day_and_prefixes_of_24_and_64() {
         let host = "[[firewall]]\nlabel = \"abusers\"\nfamily = \"inet\"\ntable = \"filter\"\nset = \"block4\"\nverbs = [\"add\"]\n";
         let wide = MANIFEST

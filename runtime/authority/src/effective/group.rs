@@ -147,3 +147,80 @@ fn listed(label: &Label, group: GroupId, grant: &ProcessesGrant, host: &HostConf
             .suggest(host_line(&group, changing(grant)))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effective::tests::{bound, rule};
+
+    const MANIFEST: &str = r#"
+[remedy]
+name = "x"
+version = "1.0.0"
+serial = 1
+summary = "s"
+handles = ["cpu-saturation"]
+
+[grants.processes.them]
+of = { from = "incident" }
+verbs = ["usage", "renice"]
+why = "w"
+"#;
+    const HOST: &str = r#"
+[[unit]]
+name = "web.service"
+processes = ["renice"]
+
+[[unit]]
+name = "db.service"
+
+[[group]]
+user = 1000
+verbs = ["renice"]
+
+[[group]]
+cgroup = "/system.slice/batch.service"
+"#;
+    const RENICE: GroupCall = GroupCall::Renice { nice: 5 };
+
+    fn group(of: &str, target: &str) -> Result<BoundGroup, Denial> {
+        let manifest = MANIFEST.replace("{ from = \"incident\" }", of);
+        bound(&manifest, HOST, target).group("them").cloned()
+    }
+
+    #[test]
+    fn a_group_is_the_one_that_manifest_and_operator_both_name() {
+        for (of, target, wanted) in [
+            ("{ from = \"incident\" }", "unit:web.service", GroupId::Unit("web.service".parse().unwrap())),
+            ("{ unit = \"web.service\" }", "host", GroupId::Unit("web.service".parse().unwrap())),
+            ("{ user = 1000 }", "host", GroupId::User(1000)),
+            (
+                "{ cgroup = \"/system.slice/batch.service\" }",
+                "host",
+                GroupId::Cgroup("/system.slice/batch.service".to_owned()),
+            ),
+        ] {
+            assert_eq!(group(of, target).unwrap().group, wanted, "{of}");
+        }
+        for (of, target, wanted) in [
+            ("{ from = \"incident\" }", "host", "incident.unit"),
+            ("{ from = \"incident\" }", "unit:mail.service", "runner.unit"),
+            ("{ unit = \"mail.service\" }", "unit:web.service", "runner.unit"),
+            ("{ user = 1001 }", "host", "runner.group"),
+            ("{ cgroup = \"/system.slice/batch.service/sub\" }", "host", "runner.group"),
+        ] {
+            assert_eq!(rule(group(of, target)), wanted, "{of}");
+        }
+    }
+
+    #[test]
+    fn a_change_needs_the_operator_too() {
+        assert_eq!(group("{ user = 1000 }", "host").unwrap().admits_group(&RENICE), Ok(()));
+        let only_listed = ["{ cgroup = \"/system.slice/batch.service\" }", "{ unit = \"db.service\" }"];
+        for of in only_listed {
+            let found = group(of, "host").unwrap();
+            assert_eq!(found.admits_group(&GroupCall::Usage), Ok(()), "{of}");
+            assert_eq!(rule(found.admits_group(&RENICE)), "runner.processes", "{of}");
+        }
+    }
+}

@@ -158,6 +158,18 @@ why = "w"
     }
 
     #[test]
+    fn a_verb_needs_the_manifest() {
+        let only = |verb: &str| {
+            let manifest = MANIFEST.replace("[\"get\", \"set\"]", &format!("[\"{verb}\"]"));
+            if verb == "set" { manifest } else { manifest.replace("range = { min = 128, max = 4096 }\n", "") }
+        };
+        let (get, set) = (KnobCall::Get, KnobCall::Set { value: 2048 });
+        assert!(admits(&only("get"), HOST, &get).is_ok() && admits(&only("set"), HOST, &set).is_ok());
+        assert_eq!(rule(admits(&only("get"), HOST, &set)), "verbs");
+        assert_eq!(rule(admits(&only("set"), HOST, &get)), "verbs");
+    }
+
+    #[test]
     fn what_is_listed_without_a_range_is_read_and_what_is_not_listed_is_nothing() {
         let read_only = "[[knob]]\nname = \"net.core.somaxconn\"\n";
         assert!(admits(MANIFEST, read_only, &KnobCall::Get).is_ok());

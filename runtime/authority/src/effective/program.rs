@@ -342,6 +342,50 @@ network = "host"
     }
 
     #[test]
+    fn a_plan_is_held_to_the_grants_jail_time_output_and_repeatability() {
+        use theriac_model::effect::{Effect, Observed, UndoClass};
+        use theriac_model::time::Span;
+        use theriac_model::units::Permille;
+
+        let admits = |manifest: &str, change: fn(&mut ProgramEffect)| {
+            let program = fill(MANIFEST, HOST, &values("a.example", 7)).unwrap().program;
+            let mut effect = ProgramEffect { label: Label::parse("renew").unwrap(), program, idempotent: false };
+            change(&mut effect);
+            let planned = PlannedEffect {
+                effect: Effect::Program(effect.clone()),
+                undo: UndoClass::Compensated { inverse: "run it".to_owned() },
+                guards: Vec::new(),
+                before: Observed::Program(None),
+                reproducible: false,
+                risk: Permille::ZERO,
+            };
+            let effective = bound(manifest, HOST, "host");
+            effective.program("renew").and_then(|program| program.admits_effect(&planned, &effect))
+        };
+        assert_eq!(admits(MANIFEST, |_| ()), Ok(()));
+        let wider: [fn(&mut ProgramEffect); 6] = [
+            |effect| effect.idempotent = true,
+            |effect| effect.program.timeout = Span::from_secs(31),
+            |effect| effect.program.output.0 += 1,
+            |effect| effect.program.jail.uid = 0,
+            |effect| effect.program.jail.write.push(MountPath::parse("/etc").unwrap()),
+            |effect| effect.program.jail.read.push(MountPath::parse("/root").unwrap()),
+        ];
+        for change in wider {
+            assert_eq!(rule(admits(MANIFEST, change)), "identity");
+        }
+        let offline = MANIFEST.replace("network = \"host\"\n", "");
+        assert_eq!(rule(admits(&offline, |_| ())), "identity");
+        let repeatable = MANIFEST.replace("changes = true", "changes = true\nidempotent = true");
+        assert_eq!(admits(&repeatable, |effect| effect.idempotent = true), Ok(()));
+        // One that only looks is never an effect.
+        let looks = MANIFEST
+            .replace("changes = true\nundo = [\"/usr/bin/certbot\", \"rollback\", \"{domain}\"]\n", "changes = false\n")
+            .replace("write = [\"/var/lib/letsencrypt\"]\n", "");
+        assert_eq!(rule(admits(&looks, |effect| effect.program.jail.write.clear())), "slots");
+    }
+
+    #[test]
     fn a_plan_is_held_to_the_template() {
         let effective = bound(MANIFEST, HOST, "host");
         let program = effective.program("renew").unwrap();

@@ -241,6 +241,25 @@ fn a_verb_whose_place_is_missing_is_unavailable() {
 }
 
 #[test]
+fn files_are_set_aside_only_where_the_operator_names_a_place() {
+    let verbs = "verbs = [\"list\", \"set-aside\"]\nset_aside = { from = \"operator\" }";
+    let manifest = MANIFEST
+        .replace("verbs = [\"list\", \"remove\", \"archive\", \"truncate\"]", verbs)
+        .replace("archive_to = { from = \"operator\" }\n", "")
+        .replace("in_use = \"truncate\"\n", "");
+    let set_aside = |place: &str| {
+        let left = format!("verbs = [\"set-aside\"]\n{place}");
+        let host = HOST.replace("verbs = [\"remove\", \"archive\", \"truncate\"]\n", &left);
+        let effective = bound(&manifest, &host, "mount:/var");
+        let dir = effective.dir("logs").unwrap();
+        dir.admits(Path::new("a.gz"), FilesVerb::SetAside).map(|()| dir.set_aside.clone().unwrap().to_string())
+    };
+    assert_eq!(set_aside("set_aside = \"/var/aside\"\n").unwrap(), "/var/aside");
+    let denial = set_aside("").unwrap_err();
+    assert_eq!((denial.cause, denial.rule.as_str()), (DenialCause::Unavailable, "runner.directory.set_aside"));
+}
+
+#[test]
 fn the_operators_empty_list_means_observe() {
     let host = HOST
         .replace("verbs = [\"remove\", \"archive\", \"truncate\"]\n", "")
@@ -308,6 +327,41 @@ fn a_unit_call_is_held_to_verbs_signals_and_bounds() {
         (kill(Signal::Kill), "signals"),
     ] {
         assert_eq!(rule(unit.admits(&call)), wanted, "{call:?}");
+    }
+}
+
+#[test]
+fn each_property_is_held_to_its_own_bounds() {
+    let bounds = "cpu_quota = { min = \"10%\", max = \"50%\" }\ncpu_weight = { min = 20, max = 90 }\n\
+                  memory_high = { min = \"64MiB\", max = \"1GiB\" }\ntasks_max = { min = 8, max = 64 }";
+    let manifest = MANIFEST.replace("cpu_quota = { min = \"10%\", max = \"50%\" }", bounds);
+    let effective = bound(&manifest, HOST, "unit:web.service");
+    let unit = effective.unit("target").unwrap();
+    let admits = |property| unit.admits(&UnitCall::SetProperty { property });
+    let small = |value: Option<u64>| value.map(|value| u32::try_from(value).unwrap());
+    let properties: [(&dyn Fn(Option<u64>) -> Property, _, _); 4] = [
+        (&|value| Property::CpuQuota(small(value)), 100, 500),
+        (&|value| Property::CpuWeight(small(value)), 20, 90),
+        (&Property::MemoryHigh, 64 << 20, 1 << 30),
+        (&Property::TasksMax, 8, 64),
+    ];
+    for (property, min, max) in properties {
+        for inside in [min, max] {
+            assert_eq!(admits(property(Some(inside))), Ok(()), "{}", property(Some(inside)));
+        }
+        for outside in [None, Some(min - 1), Some(max + 1)] {
+            assert_eq!(rule(admits(property(outside))), "bounds", "{}", property(outside));
+        }
+    }
+}
+
+#[test]
+fn a_unit_that_is_named_is_that_one_whatever_the_incident_is_about() {
+    let named = |name: &str| MANIFEST.replace("unit = { from = \"incident\" }", &format!("unit = \"{name}\""));
+    let unit = |name: &str, target| bound(&named(name), HOST, target).unit("target").map(|unit| unit.unit.to_string());
+    for target in ["unit:db.service", "mount:/var", "host"] {
+        assert_eq!(unit("web.service", target).unwrap(), "web.service");
+        assert_eq!(rule(unit("db.service", target)), "runner.unit");
     }
 }
 

@@ -267,6 +267,34 @@ fn a_manifest_that_asks_for_more_than_was_signed_is_refused() {
     assert!(judge(&store, &manifest, Some(&note)).is_ok());
 }
 
+#[test]
+fn what_only_people_read_is_signed_too() {
+    let alice = signer("alice");
+    let store = TrustStore::parse(&entry(&alice, r#"["*"]"#, ALL_CLASSES)).unwrap();
+    let text = "[remedy]\nname = \"disk-x\"\nversion = \"1.2.0\"\nserial = 7\nsummary = \"Frees space\"\n\
+                handles = [\"disk-full\"]\n[grants.series.room]\nmetric = \"disk_available\"\nwhy = \"it looks first\"\n\
+                [params.careful]\ntype = \"flag\"\ndefault = true\n";
+    // The manifest lies in the file whose digest is signed.
+    let judged = |text: &str, note: &[u8]| {
+        let manifest = Manifest::parse(text).unwrap();
+        store.judge(
+            &Candidate { manifest: &manifest, component: Digest::of(text.as_bytes()), note: Some(note) },
+            now(),
+            |_| None,
+        )
+    };
+    let approval = Approval::of(&Manifest::parse(text).unwrap(), Digest::of(text.as_bytes()), year()).unwrap();
+    let mut note = Note::unsigned(&approval.to_string()).unwrap();
+    note.sign(&alice).unwrap();
+    let note = note.to_string().into_bytes();
+    assert!(judged(text, &note).is_ok());
+    for (from, to) in
+        [("1.2.0", "1.2.1"), ("Frees space", "Frees memory"), ("it looks first", "no reason"), ("true", "false")]
+    {
+        assert!(matches!(judged(&text.replace(from, to), &note), Err(Refusal::Altered { .. })), "{to}");
+    }
+}
+
 // SG15.
 #[test]
 fn a_signature_made_for_something_else_is_no_approval() {

@@ -113,6 +113,14 @@ fn a_call_is_held_to_verbs_applications_idleness_amount_and_both_ranges() {
 }
 
 #[test]
+fn a_verb_needs_the_manifest() {
+    assert!(admits(LOOKING, HOST, &DatabaseCall::Sessions).is_ok());
+    for call in [DatabaseCall::Settings, end("shop", 300, 1), set(TIMEOUT, 30_000)] {
+        assert_eq!(rule(admits(LOOKING, HOST, &call)), "verbs", "{call:?}");
+    }
+}
+
+#[test]
 fn sessions_are_counted_over_the_whole_run() {
     let effective = bound(MANIFEST, HOST, "pool:main");
     let server = effective.server("pool").unwrap();

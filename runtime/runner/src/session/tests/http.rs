@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use theriac_model::call::{Call, Interface, Reply};
 use theriac_model::effect::{UndoClass, UndoOutcome};
 use theriac_model::http::{HttpAnswer, HttpCall, HttpMethod, HttpRequest};
-use theriac_model::units::Blob;
+use theriac_model::time::Span;
+use theriac_model::units::{Blob, Bytes};
 
 use super::world::*;
 use crate::hands::{HandError, Http};
@@ -70,6 +71,27 @@ fn a_dry_run_reads_and_sends_nothing_that_changes() {
     assert_eq!(hand.methods(), ["GET"]);
     assert_eq!(plan.effects.len(), 1);
     assert_eq!(plan.effects[0].undo, UndoClass::Compensated { inverse: "PUT /admin/level".into() });
+}
+
+#[test]
+fn every_request_goes_to_the_grants_origin_within_its_time_and_for_so_much_of_an_answer() {
+    let bounds = "timeout = \"3s\"\nmax_answer = \"1KiB\"\nwhy = ";
+    for (grants, seconds, most) in [(GRANTS.replace("why = ", bounds), 3, 1 << 10), (GRANTS.to_owned(), 10, 64 << 10)] {
+        let (place, hand) = with_hand(&grants);
+        place.both(|ask| {
+            send(ask, HttpMethod::Get, "level", "");
+            send(ask, HttpMethod::Put, "level", "\"warn\"");
+        });
+        assert_eq!(place.undo(), [UndoOutcome::Restored]);
+        assert_eq!(hand.methods(), ["GET", "GET", "PUT", "PUT"], "dry, live, and its inverse");
+        for request in hand.sent.lock().unwrap().iter() {
+            assert_eq!(
+                (request.origin.to_string().as_str(), request.target.as_str()),
+                ("http://127.0.0.1:9000", "/admin/level")
+            );
+            assert_eq!((request.timeout, request.max_answer), (Span::from_secs(seconds), Bytes(most)));
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use theriac_model::call::{Call, Interface, Reply};
 use theriac_model::effect::{UndoClass, UndoOutcome};
 use theriac_model::program::{Network, ProgramCall, ProgramEnding, ProgramOutput, ProgramSpec, SlotValue};
-use theriac_model::units::Blob;
+use theriac_model::target::MountPath;
+use theriac_model::time::Span;
+use theriac_model::units::{Blob, Bytes};
 
 use super::world::*;
 use crate::hands::{HandError, Programs};
@@ -104,6 +106,36 @@ fn an_effect_runs_once_in_the_operators_jail_and_is_taken_back_by_its_inverse() 
     assert!(jail.read.is_empty() && jail.write.is_empty());
     assert_eq!(place.undo(), [UndoOutcome::Restored]);
     assert_eq!(hand.lines(), ["/bin/true --level 3", "/bin/true --reset 3"]);
+}
+
+#[test]
+fn a_jail_holds_what_the_grant_names_for_its_time_and_output() {
+    let wide = "read = [\"/etc/ssl\"]\nwrite = [\"/var/log\"]\nnetwork = \"host\"\ntimeout = \"3s\"\noutput = \"1KiB\"\nwhy = ";
+    let (looks, acts) = GRANTS.split_once("[grants.programs.act]").unwrap();
+    let grants = format!("{looks}[grants.programs.act]{}", acts.replace("why = ", wide));
+    let host = format!("{HOST}read = [\"/etc\"]\nwrite = [\"/var/log\"]\nnetwork = \"host\"\n");
+    let mut place = place_granting(&grants, &host);
+    let hand = Arc::new(Hand::default());
+    place.world.hands.programs = Some(Arc::clone(&hand) as Arc<dyn Programs>);
+    place.both(|ask| {
+        act(ask, 3);
+        look(ask, "a");
+    });
+    let ran = hand.ran.lock().unwrap().clone();
+    let of = |argument: &str| ran.iter().find(|program| program.argv.iter().any(|one| one == argument)).unwrap();
+    let (acted, looked) = (of("--level"), of("--of=a"));
+    let paths = |paths: &[MountPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        (paths(&acted.jail.read), paths(&acted.jail.write)),
+        (vec!["/etc/ssl".to_owned()], vec!["/var/log".to_owned()])
+    );
+    assert_eq!((acted.jail.network, acted.timeout, acted.output), (Network::Host, Span::from_secs(3), Bytes(1 << 10)));
+    // What the operator leaves is not what the other grant asks for.
+    assert!(looked.jail.read.is_empty() && looked.jail.write.is_empty());
+    assert_eq!(
+        (looked.jail.network, looked.timeout, looked.output),
+        (Network::None, Span::from_secs(30), Bytes(16 << 10))
+    );
 }
 
 // EX12: how a program ends is told to the remedy; whether it helped is for verification to find.

@@ -115,6 +115,20 @@ fn a_property_goes_back_to_its_old_value_unless_somebody_changed_it() {
     }
 }
 
+#[test]
+fn a_job_is_waited_for_as_long_as_the_grant_says() {
+    let verbs = "\"stop\", \"restart\", \"reset-failed\", \"set-property\"]\n";
+    for (line, seconds) in [("job_timeout = \"7s\"\n", 7), ("", 30)] {
+        let place = place_with_line(verbs, &format!("{verbs}{line}"));
+        place.both(|ask| {
+            for verb in [UnitCall::Restart, UnitCall::Stop, UnitCall::Start] {
+                assert_eq!(on_unit(ask, verb), Reply::Done);
+            }
+        });
+        assert_eq!(*place.units.waits.lock().unwrap(), [std::time::Duration::from_secs(seconds); 3]);
+    }
+}
+
 // SV10, SV13.
 #[test]
 fn a_restart_whose_job_failed_may_have_happened_and_is_compensated() {

@@ -63,6 +63,8 @@ pub(super) struct Units {
     pub(super) state: Mutex<UnitState>,
     pub(super) quota: Mutex<Property>,
     pub(super) job_fails: Mutex<bool>,
+    /// How long each job might have taken.
+    pub(super) waits: Mutex<Vec<Duration>>,
 }
 
 impl Units {
@@ -74,7 +76,12 @@ impl Units {
             invocation: "i1".into(),
             ..UnitState::running(UnitName::parse("web").unwrap())
         };
-        Self { state: Mutex::new(state), quota: Mutex::new(Property::CpuQuota(None)), job_fails: Mutex::new(false) }
+        Self {
+            state: Mutex::new(state),
+            quota: Mutex::new(Property::CpuQuota(None)),
+            job_fails: Mutex::new(false),
+            waits: Mutex::default(),
+        }
     }
 
     /// A start by anybody: a new invocation.
@@ -105,16 +112,19 @@ impl ServiceManager for Units {
     fn state(&self, _unit: &UnitName) -> Result<UnitState, UnitError> {
         Ok(self.state.lock().unwrap().clone())
     }
-    fn start(&self, unit: &UnitName, _timeout: Duration) -> Result<UnitState, UnitError> {
+    fn start(&self, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError> {
+        self.waits.lock().unwrap().push(timeout);
         if *self.job_fails.lock().unwrap() {
             return Err(UnitError::Job { verb: "start", unit: unit.clone(), result: "failed".into() });
         }
         Ok(if self.is_up() { self.state.lock().unwrap().clone() } else { self.up() })
     }
-    fn stop(&self, _unit: &UnitName, _timeout: Duration) -> Result<UnitState, UnitError> {
+    fn stop(&self, _unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError> {
+        self.waits.lock().unwrap().push(timeout);
         Ok(self.down())
     }
-    fn restart(&self, unit: &UnitName, _timeout: Duration) -> Result<UnitState, UnitError> {
+    fn restart(&self, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError> {
+        self.waits.lock().unwrap().push(timeout);
         if *self.job_fails.lock().unwrap() {
             self.state.lock().unwrap().active = ActiveState::Failed;
             return Err(UnitError::Job { verb: "restart", unit: unit.clone(), result: "failed".into() });
