@@ -345,4 +345,4 @@ fn labelled<'a>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

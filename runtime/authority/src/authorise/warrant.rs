@@ -2,6 +2,7 @@
 //!
 //! The constructors can be called from [`super`] alone, and neither type can be copied: who holds one was given it.
 
+use theriac_model::effect::Effect;
 use theriac_model::id::RunId;
 use theriac_model::plan::{Plan, PlanHash};
 use theriac_model::record::Action;
@@ -69,10 +70,28 @@ impl Warrant {
     }
 }
 
-/// The remedy's own time, and for each planned job of a service manager the time that its grant lets it take.
+/// The remedy's own time, and for each planned job of a service manager or a container engine the time that its grant lets it take.
 fn deadline(plan: &Plan, grants: &Effective, now: GuardTime) -> GuardTime {
-    let jobs = plan.effects.iter().filter_map(|planned| grants.units.get(planned.effect.label()));
-    jobs.fold(now.after(grants.limits.time.duration()), |at, unit| at.after(unit.job_timeout.duration()))
+    let job = |effect: &Effect| {
+        let unit = || grants.units.get(effect.label()).map(|unit| unit.job_timeout);
+        let container = || grants.containers.get(effect.label()).map(|container| container.job_timeout);
+        match effect {
+            Effect::Unit { .. } => unit(),
+            Effect::Container(_) => container(),
+            Effect::File { .. }
+            | Effect::Group { .. }
+            | Effect::Process { .. }
+            | Effect::Certificate(_)
+            | Effect::Program(_)
+            | Effect::Http(_)
+            | Effect::Knob(_)
+            | Effect::Release(_)
+            | Effect::Firewall(_)
+            | Effect::Database(_) => None,
+        }
+    };
+    let jobs = plan.effects.iter().filter_map(|planned| job(&planned.effect));
+    jobs.fold(now.after(grants.limits.time.duration()), |at, job| at.after(job.duration()))
 }
 
 impl Permit for Warrant {
@@ -108,5 +127,58 @@ impl DryRunPermit {
 impl Permit for DryRunPermit {
     fn grants(&self) -> &Effective {
         &self.grants
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use theriac_model::container::{
+        ContainerEffect, ContainerId, ContainerName, ContainerRef, ContainerSelector, ContainerVerb, Incarnation,
+    };
+    use theriac_model::effect::UndoClass;
+    use theriac_model::id::Label;
+
+    use super::*;
+    use crate::effective::tests::bound;
+    use crate::policy::tests::{plan, planned};
+
+    const MANIFEST: &str = r#"
+[remedy]
+name = "x"
+version = "1.0.0"
+serial = 1
+summary = "s"
+handles = ["container-unhealthy"]
+
+[grants.containers.app]
+container = { from = "incident" }
+verbs = ["restart"]
+job_timeout = "40s"
+why = "w"
+
+[limits]
+time = "10s"
+"#;
+    const HOST: &str = "[[container]]\nlabel = \"api\"\nname = \"shop-api\"\nverbs = [\"restart\"]\n";
+
+    #[test]
+    fn each_container_that_is_waited_for_adds_the_time_of_its_grant() {
+        let container = ContainerRef {
+            id: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            incarnation: Incarnation::Started(String::new()),
+        };
+        let effect = Effect::Container(ContainerEffect {
+            label: Label::parse("app").unwrap(),
+            target: Label::parse("api").unwrap(),
+            selector: ContainerSelector::Name(ContainerName::parse("shop-api").unwrap()),
+            container,
+            verb: ContainerVerb::Restart,
+        });
+        let grants = bound(MANIFEST, HOST, "container:api");
+        let ends = |effects| deadline(&plan(effects), &grants, GuardTime(1_000));
+        let restart = || planned(effect.clone(), UndoClass::Exact);
+        assert_eq!(ends(Vec::new()), GuardTime(11_000));
+        assert_eq!(ends(vec![restart()]), GuardTime(51_000));
+        assert_eq!(ends(vec![restart(), restart()]), GuardTime(91_000));
     }
 }

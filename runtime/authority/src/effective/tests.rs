@@ -92,7 +92,7 @@ fn a_deleted_file_has_globs_of_its_own_where_the_manifest_says_so() {
     assert!(!own.for_deleted().shows(Path::new("keep/app.live")), "`except` holds for both");
 }
 
-pub(super) fn bound(manifest: &str, host: &str, target: &str) -> Effective {
+pub(crate) fn bound(manifest: &str, host: &str, target: &str) -> Effective {
     let manifest = Manifest::parse(manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}"));
     let host = HostConfig::parse(host).unwrap_or_else(|error| panic!("{error}\n{host}"));
     bind(&manifest, &host, &target.parse().unwrap())
