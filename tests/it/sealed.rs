@@ -58,7 +58,7 @@ fn componentize(dir: &Path) -> Option<Vec<u8>> {
     let tool = dir.join("node_modules/.bin/componentize-qjs");
     if !tool.exists() {
         let sentence =
-            "not tested: `npm ci` in tests/guests/javascript installs the compiler of the remedy in JavaScript";
+            "not tested: `npm install` in tests/guests/javascript installs the compiler of the remedy in JavaScript";
         assert!(std::env::var_os("CI").is_none(), "{sentence}");
         println!("{sentence}");
         return None;
