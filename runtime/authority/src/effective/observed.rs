@@ -110,7 +110,7 @@ mod tests {
     use crate::effective::tests::{applied, bound, rule};
     use crate::manifest::Manifest;
 
-    const TARGETS: [&str; 9] = [
+    const TARGETS: [&str; 11] = [
         "unit:web.service",
         "unit:db.service",
         "mount:/var",
@@ -119,6 +119,8 @@ mod tests {
         "certificate:mail",
         "container:api",
         "container:mail",
+        "pool:shop",
+        "pool:mail",
         "host",
     ];
     const HOST: &str = "[[unit]]\nname = \"web.service\"\nhealth = [{ tcp = \"127.0.0.1:80\" }]\n\
