@@ -1,5 +1,5 @@
 //! `theriac remedy learn`, `record`, `replay`, `bench`, `run --dry` and `diff`, as an author and an approver use them: the real
-//! command, the real worker, shipped remedies and one in JavaScript.
+//! command, the real worker, shipped remedies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use theriac_authority::package;
 use theriac_harness::{Programs, Recording, replays, test};
 
 use crate::host::{binary, guest, root};
-use crate::sealed::javascript;
 
 fn theriac(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
     let mut command = Command::new(binary("theriac"));
@@ -149,16 +148,6 @@ fn a_recording_becomes_a_test_of_the_remedy() {
     assert!(matches!(same.verdict, theriac_harness::Verdict::Passed { .. }), "{same:?}");
     let [other] = replayed("service-recover").try_into().unwrap();
     assert!(matches!(other.verdict, theriac_harness::Verdict::Failed { .. }), "{other:?}");
-}
-
-#[test]
-fn a_remedy_in_javascript_repeats_itself_too() {
-    let Some(component) = javascript() else { return };
-    let scratch = scratch();
-    let remedy = written(scratch.path(), "javascript.wasm", component);
-    let scenario = root().join("tests/guests/javascript/scenarios/removes-rotated-logs.toml");
-    let recording = recorded(scratch.path(), &remedy, &scenario);
-    assert!(done(&[&"replay", &remedy, &recording, &"--assert"]).starts_with("as recorded: "));
 }
 
 #[test]
