@@ -11,7 +11,7 @@ use theriac_model::run::RunState;
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
 use theriac_protocol::runner::RunSummary;
 
-use crate::host::{Host, Service, Setup, guest, playbook, proposal};
+use crate::host::{Host, Service, Setup, playbook, proposal};
 
 /// A service that answers 503, and a canary tree beside what is granted.
 pub(crate) struct Ward {
@@ -23,11 +23,6 @@ const CANARY: &str = "nobody was granted this";
 
 impl Ward {
     pub(crate) fn with(remedies: Vec<&'static str>, rung: &str) -> Self {
-        Self::with_files(remedies.into_iter().map(|name| (name, guest(name))).collect(), rung)
-    }
-
-    /// The same with components that no cargo made.
-    pub(crate) fn with_files(remedies: Vec<(&'static str, Vec<u8>)>, rung: &str) -> Self {
         let dir = Host::scratch();
         let granted = dir.path().join("granted");
         fs::create_dir(&granted).unwrap();
@@ -43,7 +38,7 @@ impl Ward {
             format!("\n[[directory]]\npath = \"{}\"\nlabel = \"{label}\"\nverbs = [{verbs}]\n", granted.display())
         };
         let rules = match remedies.first() {
-            Some(("misguided", _)) => directory("config", "\"replace\""),
+            Some(&"misguided") => directory("config", "\"replace\""),
             Some(_) | None => directory(
                 "logs",
                 "\"remove\", \"truncate\", \"archive\", \"replace\", \"append\", \"set-aside\", \"copy-truncate\"",
@@ -53,7 +48,7 @@ impl Ward {
             services: vec![sick.clone()],
             rules,
             playbooks: vec![("test.yaml", playbook("test", "service-unhealthy", "unit:sick", rung))],
-            packages: remedies,
+            remedies,
             ..Setup::default()
         };
         let host = Host::start_in(dir, &setup);
