@@ -292,6 +292,18 @@ impl Host {
         }
     }
 
+    /// A person looks at the plan and says yes to it; what it says of each effect.
+    pub(crate) fn consent(&self, proposal: &Proposal) -> Vec<String> {
+        self.propose(proposal);
+        let asked = self.wait_for(proposal, |state| state == RunState::AwaitingConsent || state.is_terminal());
+        assert_eq!(asked.state, RunState::AwaitingConsent, "{asked:?}");
+        let incident = proposal.incident.clone();
+        let waiting = self.operator(&OperatorRequest::Waiting { incident: incident.clone() });
+        let OperatorAnswer::Waiting(Some(plan)) = waiting else { panic!("{waiting:?}") };
+        self.operator(&OperatorRequest::Consent { incident, plan: plan.hash, note: None });
+        plan.plan.effects.iter().map(|planned| planned.effect.to_string()).collect()
+    }
+
     /// The newest run of the proposal's incident, once its state is as wanted.
     pub(crate) fn wait_for(&self, proposal: &Proposal, wanted: impl Fn(RunState) -> bool) -> RunSummary {
         let deadline = Instant::now() + PATIENCE;
@@ -336,6 +348,15 @@ impl Host {
     }
 
     /// The main process of a supervised service.
+    /// Waits until so many records are of that kind.
+    pub(crate) fn wait_for_records(&self, what: &str, count: usize, wanted: impl Fn(&Record) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.records().iter().filter(|record| wanted(record)).count() < count {
+            assert!(Instant::now() < deadline, "waited for {what}\n{}", self.log("theriac-runner"));
+            pause();
+        }
+    }
+
     pub(crate) fn main_pid(&self, service: &str) -> rustix::process::Pid {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -3,14 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use theriac_model::record::{Proposal, Record};
 use theriac_model::release::ReleaseName;
 use theriac_model::run::RunState;
-use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
 
-use crate::host::{Host, PATIENCE, Service, Setup, pause, playbook, proposal};
+use crate::host::{Host, Service, Setup, playbook, proposal};
 
 /// Where the releases of one service are: v2.3.1 is in use, v2.3.2 is there too.
 #[derive(Debug, Clone)]
@@ -46,21 +44,17 @@ impl Releases {
 
     /// As a deploy tool does it: a new link takes the old one's place. The runner has seen both.
     pub(crate) fn deploy(&self, host: &Host, release: &str) {
-        self.wait_until_seen(host, &self.in_use());
+        Self::wait_until_seen(host, &self.in_use());
         let new = self.link.with_file_name("next");
         symlink(Path::new("releases").join(release), &new).unwrap();
         fs::rename(new, &self.link).unwrap();
-        self.wait_until_seen(host, release);
+        Self::wait_until_seen(host, release);
     }
 
-    fn wait_until_seen(&self, host: &Host, release: &str) {
+    fn wait_until_seen(host: &Host, release: &str) {
         let wanted = ReleaseName::parse(release).unwrap();
-        let deadline = Instant::now() + PATIENCE;
         let seen = |record: &Record| matches!(record, Record::ReleaseSeen { release, .. } if *release == wanted);
-        while !host.records().iter().any(seen) {
-            assert!(Instant::now() < deadline, "{release} was not seen\n{}", host.log("theriac-runner"));
-            pause();
-        }
+        host.wait_for_records("the release to be seen", 1, seen);
     }
 
     pub(crate) fn in_use(&self) -> String {
@@ -105,20 +99,6 @@ impl App {
     fn proposal() -> Proposal {
         proposal("i-1", "service-unhealthy", "unit:app", "test", "release-return")
     }
-
-    /// A person looks at the plan and says yes to it; what it says of each effect.
-    fn consent(&self) -> Vec<String> {
-        let proposal = Self::proposal();
-        self.host.propose(&proposal);
-        let asked = self.host.wait_for(&proposal, |state| state == RunState::AwaitingConsent || state.is_terminal());
-        assert_eq!(asked.state, RunState::AwaitingConsent, "{asked:?}");
-        let waiting = self.host.operator(&OperatorRequest::Waiting { incident: proposal.incident.clone() });
-        let OperatorAnswer::Waiting(Some(plan)) = waiting else { panic!("{waiting:?}") };
-        let effects = plan.plan.effects.iter().map(|planned| planned.effect.to_string()).collect();
-        let yes = OperatorRequest::Consent { incident: proposal.incident, plan: plan.hash, note: None };
-        self.host.operator(&yes);
-        effects
-    }
 }
 
 #[test]
@@ -127,7 +107,7 @@ fn a_bad_release_is_left_for_the_one_before_once_a_person_agrees() {
     app.deploy_v2_3_2();
     let sick = app.host.main_pid("app");
 
-    let plan = app.consent();
+    let plan = app.host.consent(&App::proposal());
     let run = app.host.wait_for(&App::proposal(), RunState::is_terminal);
 
     assert_eq!(run.state, RunState::Committed, "{run:?}\n{:#?}", app.host.records());
@@ -145,7 +125,7 @@ fn where_the_release_before_does_not_help_the_service_goes_forward_again() {
     fs::remove_file(app.releases.dir.join("v2.3.1").join(WORKS)).unwrap();
     let before = app.host.main_pid("app");
 
-    app.consent();
+    app.host.consent(&App::proposal());
     let run = app.host.wait_for(&App::proposal(), RunState::is_terminal);
 
     assert_eq!(run.state, RunState::Undone, "{run:?}\n{:#?}", app.host.records());

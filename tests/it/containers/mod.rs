@@ -1,6 +1,7 @@
 //! Containers of a real engine, through the real `docker` courier, as the runner holds it.
 
 mod podman;
+mod released;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -77,6 +78,10 @@ impl Courier {
 
     fn find(&self, name: &str) -> ContainerState {
         self.hand.find(&named(name)).unwrap()
+    }
+
+    fn image(&self, tag: &str) -> ImageId {
+        self.hand.image(&ImageTag::parse(tag).unwrap()).unwrap()
     }
 
     fn change(&self, container: &ContainerRef, verb: ContainerVerb) -> Result<ContainerState, HandError> {
@@ -177,7 +182,7 @@ fn a_tag_is_pointed_at_the_image_before_and_what_is_started_from_it_is_that_one(
         let tag = ImageTag::parse("localhost/shop/api:current").unwrap();
         assert!(matches!(hand.image(&tag), Err(HandError::Stale { .. })), "nobody has tagged anything yet");
         let deploy = |version: &str| {
-            engine.image("localhost/shop/api:current", version);
+            engine.image("localhost/shop/api:current", version, &[]);
             hand.image(&tag).unwrap()
         };
         let (old, new) = (deploy("v2.3.1"), deploy("v2.3.2"));

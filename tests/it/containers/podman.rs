@@ -77,7 +77,7 @@ impl Podman {
             .unwrap();
         let podman = Self { service, dir, created: RefCell::default() };
         until("the engine", || UnixStream::connect(podman.socket()).ok());
-        podman.image("localhost/test:latest", "test");
+        podman.image("localhost/test:latest", "test", &[]);
         podman
     }
 
@@ -85,9 +85,9 @@ impl Podman {
         self.dir.path().join("engine.sock")
     }
 
-    /// An image cannot be pulled where there is no network: it is a tar of busybox, two links to it and a file that says which version
-    /// this is. The tag names the newest one.
-    pub(super) fn image(&self, name: &str, version: &str) {
+    /// An image cannot be pulled where there is no network: it is a tar of busybox, links to it, a file that says which version this
+    /// is, and empty files. The tag names the newest one.
+    pub(super) fn image(&self, name: &str, version: &str, files: &[&str]) {
         let root = self.dir.path().join(format!("root-{version}"));
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
@@ -95,6 +95,10 @@ impl Podman {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
         }
         fs::write(root.join("version"), format!("{version}\n")).unwrap();
+        for file in files {
+            fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            fs::write(root.join(file), "").unwrap();
+        }
         let tar = Command::new("tar").arg("-C").arg(&root).args(["-cf", "-", "."]).output().unwrap();
         assert!(tar.status.success());
         let path = format!("/images/create?fromSrc=-&repo={}", name.replace(':', "%3A"));
