@@ -35,7 +35,10 @@ impl Ward {
         let mut sick = Service::new("sick");
         sick.args = vec!["--needs".into(), dir.path().join("missing").display().to_string()];
         let directory = |label: &str, verbs: &str| {
-            format!("\n[[directory]]\npath = \"{}\"\nlabel = \"{label}\"\nverbs = [{verbs}]\n", granted.display())
+            format!(
+                "\n[[directory]]\npath = \"{}\"\nlabel = \"{label}\"\nverbs = [{verbs}]\nreproducible = [\"*.log.[0-9]\"]\n",
+                granted.display()
+            )
         };
         let rules = match remedies.first() {
             Some(&"misguided") => directory("config", "\"replace\""),

@@ -505,10 +505,30 @@ fn embedded(name: &str, change: impl Fn(String) -> String) -> Vec<u8> {
     let workspace = found.unwrap_or_else(|| panic!("no guest `{name}`"));
     // Two manifests of one component: what differs is one line.
     let component = if name == "sealed" { "wasi" } else { name };
-    let component =
-        workspace.join("target/wasm32-wasip2/release").join(format!("{}.wasm", component.replace('-', "_")));
+    let component = if workspace.join(name).join("remedy.c").exists() {
+        from_c(&workspace, name)
+    } else {
+        workspace.join("target/wasm32-wasip2/release").join(format!("{}.wasm", component.replace('-', "_")))
+    };
     let manifest = fs::read_to_string(workspace.join(name).join("remedy.toml")).unwrap();
     package::embed(&fs::read(component).unwrap(), &change(manifest)).unwrap()
+}
+
+/// The remedy in C: a program of the guests' workspace has clang make it, once per test run.
+fn from_c(workspace: &Path, name: &str) -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    let out = workspace.join("target/from-c").join(name);
+    MADE.get_or_init(|| {
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .current_dir(workspace)
+            .args(["run", "--quiet", "--package", "from-c", "--"])
+            .args([&workspace.join(name).join("remedy.c"), &root().join("wit"), &out])
+            .env_remove("CARGO_TARGET_DIR")
+            .status()
+            .unwrap();
+        assert!(status.success(), "making `{name}`");
+    });
+    out.join("component.wasm")
 }
 
 fn write_configuration(layout: &Layout, setup: &Setup) {
