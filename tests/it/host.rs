@@ -506,7 +506,7 @@ fn embedded(name: &str, change: impl Fn(String) -> String) -> Vec<u8> {
     // Two manifests of one component: what differs is one line.
     let component = if name == "sealed" { "wasi" } else { name };
     let component = if workspace.join(name).join("remedy.c").exists() {
-        from_c(&workspace, name)
+        from_c(name)
     } else {
         workspace.join("target/wasm32-wasip2/release").join(format!("{}.wasm", component.replace('-', "_")))
     };
@@ -515,12 +515,13 @@ fn embedded(name: &str, change: impl Fn(String) -> String) -> Vec<u8> {
 }
 
 /// The remedy in C: a program of the guests' workspace has clang make it, once per test run.
-fn from_c(workspace: &Path, name: &str) -> PathBuf {
+pub(crate) fn from_c(name: &str) -> PathBuf {
     static MADE: OnceLock<()> = OnceLock::new();
+    let workspace = root().join("tests/guests");
     let out = workspace.join("target/from-c").join(name);
     MADE.get_or_init(|| {
         let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .current_dir(workspace)
+            .current_dir(&workspace)
             .args(["run", "--quiet", "--package", "from-c", "--"])
             .args([&workspace.join(name).join("remedy.c"), &root().join("wit"), &out])
             .env_remove("CARGO_TARGET_DIR")

@@ -4,14 +4,13 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use theriac_harness::{Programs, test};
 use theriac_model::denial::DenialCause;
 use theriac_model::record::Record;
 use theriac_model::run::RunState;
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
 
 use crate::deny::{Ward, rung};
-use crate::host::{Host, Setup, guest, guest_with_line, proposal, root};
+use crate::host::{Host, Setup, binary, from_c, guest_with_line, proposal, root};
 
 fn logged(host: &Host) -> Vec<String> {
     let text = |record| if let Record::RemedyLog { text, .. } = record { Some(text) } else { None };
@@ -75,11 +74,15 @@ fn a_remedy_in_c_passes_its_scenarios() {
     if !c_is_here() {
         return;
     }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), guest("in-c")).unwrap();
-    let scenarios = root().join("tests/guests/in-c/scenarios");
-    let summary = test(&Programs::beside_this_one().unwrap(), file.path(), &scenarios, "").unwrap();
-    assert!(summary.passed() && summary.outcomes.len() == 2, "{summary}");
+    let tested = Command::new(binary("theriac"))
+        .args(["remedy", "test"])
+        .arg(root().join("tests/guests/in-c"))
+        .arg("--component")
+        .arg(from_c("in-c"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&tested.stdout);
+    assert!(tested.status.success() && said.contains("2 passed"), "{said}{}", String::from_utf8_lossy(&tested.stderr));
 }
 
 #[test]

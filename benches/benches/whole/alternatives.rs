@@ -114,7 +114,9 @@ fn podman(errand: Errand, desk: &Desk) -> Command {
     let (program, arguments) = errand_of(errand, desk);
     let mount = format!("{0}:{0}", desk.logs.path().display());
     let mut command = Command::new("podman");
-    command.args(["run", "--rm", "--network", "none", "--volume", &mount, "--rootfs"]);
+    // Limits that it may set also where an outer container has set lower ones.
+    command.args(["run", "--rm", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
+    command.args(["--network", "none", "--volume", &mount, "--rootfs"]);
     command.arg(desk.root.path()).arg(program).args(arguments);
     command
 }
