@@ -24,6 +24,7 @@ mod globs;
 mod group;
 mod http;
 mod kernel;
+mod missing;
 mod observed;
 mod program;
 mod release;

@@ -12,6 +12,7 @@ use theriac_model::target::Target;
 use theriac_model::time::Span;
 use theriac_model::units::Permille;
 
+use super::missing::{Missing, Verbs};
 use super::{suggest, unbound};
 use crate::grant::{CertificateSource, CertificatesGrant, CertificatesVerb};
 use crate::host::HostConfig;
@@ -77,6 +78,10 @@ impl BoundCertificate {
         })
     }
 
+    const fn all_verbs(&self) -> Verbs<'_, CertificatesVerb> {
+        Verbs { granted: &self.verbs, asked: &self.asked, left: &self.left }
+    }
+
     /// A call on the certificate.
     pub fn admits(&self, call: CertificateCall) -> Result<(), Denial> {
         let verb = match call {
@@ -84,26 +89,18 @@ impl BoundCertificate {
             CertificateCall::Served => CertificatesVerb::Served,
             CertificateCall::Renew => CertificatesVerb::Renew,
         };
-        if self.verbs.contains(&verb) {
-            return Ok(());
+        let with = |verbs| suggest::list_with(verbs, verb, CertificatesVerb::as_str);
+        let mut missing = Missing::default();
+        if self.all_verbs().not_asked(&verb) {
+            missing.add("verbs", suggest::manifest(Interface::Certificates, &self.label, "verbs", with(&self.asked)));
         }
-        let with = |verbs: &BTreeSet<CertificatesVerb>| {
-            let verbs: BTreeSet<CertificatesVerb> = verbs.iter().copied().chain([verb]).collect();
-            suggest::list(verbs.iter().map(|verb| verb.as_str()))
-        };
-        let mut lines = Vec::new();
-        if !self.asked.contains(&verb) {
-            lines.push(suggest::manifest(Interface::Certificates, &self.label, "verbs", with(&self.asked)));
-        }
-        if verb.changes() && !self.left.contains(&verb) {
+        if self.all_verbs().not_left(&verb, verb.changes()) {
             let entry = |key, value| suggest::runner("certificate", ("name", self.certificate.as_str()), key, value);
-            lines.push(entry("verbs", with(&self.left)));
+            missing.add("runner.certificate.verbs", entry("verbs", with(&self.left)));
             // The parser wants to know where, once a renewal is allowed.
-            lines.push(entry("webroot", suggest::text("/var/www/html")));
+            missing.add("runner.certificate.verbs", entry("webroot", suggest::text("/var/www/html")));
         }
-        let rule = if self.asked.contains(&verb) { "runner.certificate.verbs" } else { "verbs" };
-        let attempted = format!("{verb} of certificate {}", self.certificate);
-        Err(Denial::new(DenialCause::NotGranted, &self.label, rule, attempted).suggest(lines.join("\n")))
+        missing.answer(&self.label, format_args!("{verb} of certificate {}", self.certificate))
     }
 
     /// A planned effect still lies within the grant, whatever the plan says of itself.

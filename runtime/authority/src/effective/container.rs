@@ -11,6 +11,7 @@ use theriac_model::target::Target;
 use theriac_model::time::Span;
 use theriac_model::units::Permille;
 
+use super::missing::{Missing, Verbs};
 use super::{suggest, unbound};
 use crate::grant::{ContainerSource, ContainersGrant, ContainersVerb};
 use crate::host::{ContainerConfig, HostConfig};
@@ -65,10 +66,6 @@ fn runner_line(selector: &ContainerSelector, key: &str, value: String) -> String
     suggest::runner("container", (entry_id(selector), &entry_value(selector)), key, value)
 }
 
-fn words(verbs: impl IntoIterator<Item = ContainersVerb>) -> String {
-    suggest::list(verbs.into_iter().map(ContainersVerb::as_str))
-}
-
 impl BoundContainer {
     pub(super) fn bind(
         label: &Label,
@@ -89,24 +86,22 @@ impl BoundContainer {
         })
     }
 
+    const fn all_verbs(&self) -> Verbs<'_, ContainersVerb> {
+        Verbs { granted: &self.verbs, asked: &self.asked, left: &self.left }
+    }
+
     /// A call on the container.
     pub fn admits(&self, call: ContainerCall) -> Result<(), Denial> {
         let Some(verb) = verb_of(call) else { return Ok(()) };
-        if self.verbs.contains(&verb) {
-            return Ok(());
+        let with = |verbs| suggest::list_with(verbs, verb, ContainersVerb::as_str);
+        let mut missing = Missing::default();
+        if self.all_verbs().not_asked(&verb) {
+            missing.add("verbs", suggest::manifest(Interface::Containers, &self.label, "verbs", with(&self.asked)));
         }
-        let with =
-            |verbs: &BTreeSet<ContainersVerb>| words(verbs.iter().copied().chain([verb]).collect::<BTreeSet<_>>());
-        let mut lines = Vec::new();
-        if !self.asked.contains(&verb) {
-            lines.push(suggest::manifest(Interface::Containers, &self.label, "verbs", with(&self.asked)));
+        if self.all_verbs().not_left(&verb, verb.changes()) {
+            missing.add("runner.container.verbs", runner_line(&self.selector, "verbs", with(&self.left)));
         }
-        if verb.changes() && !self.left.contains(&verb) {
-            lines.push(runner_line(&self.selector, "verbs", with(&self.left)));
-        }
-        let rule = if self.asked.contains(&verb) { "runner.container.verbs" } else { "verbs" };
-        let attempted = format!("{verb} {}", self.selector);
-        Err(Denial::new(DenialCause::NotGranted, &self.label, rule, attempted).suggest(lines.join("\n")))
+        missing.answer(&self.label, format_args!("{verb} {}", self.selector))
     }
 
     /// A planned effect still lies within the grant, whatever the plan says of itself.
@@ -141,9 +136,10 @@ fn listed<'h>(
         (ContainerSource::Selected(selector), _) => {
             host.containers.iter().find(|entry| entry.selector == *selector).ok_or_else(|| {
                 let mut lines = vec![runner_line(selector, "label", suggest::text(label.as_str()))];
-                let changing: Vec<_> = grant.verbs.iter().copied().filter(|verb| verb.changes()).collect();
+                let changing: Vec<_> =
+                    grant.verbs.iter().filter(|verb| verb.changes()).map(|verb| verb.as_str()).collect();
                 if !changing.is_empty() {
-                    lines.push(runner_line(selector, "verbs", words(changing)));
+                    lines.push(runner_line(selector, "verbs", suggest::list(changing)));
                 }
                 missing("runner.container").suggest(lines.join("\n"))
             })

@@ -14,6 +14,7 @@ use theriac_model::target::Target;
 use theriac_model::time::Span;
 use theriac_model::units::Permille;
 
+use super::missing::Missing;
 use super::{suggest, unbound};
 use crate::grant::{Applications, DatabasesGrant, DatabasesVerb, EndingBounds, ServerSource};
 use crate::host::HostConfig;
@@ -35,31 +36,6 @@ pub struct BoundDatabase {
     grant: DatabasesGrant,
     applications: BTreeSet<ApplicationName>,
     ranges: BTreeMap<Setting, (i64, i64)>,
-}
-
-/// What is missing: the first rule that failed, and every line that is needed.
-#[derive(Default)]
-struct Missing {
-    rule: Option<&'static str>,
-    lines: Vec<String>,
-    /// No line could allow it.
-    hopeless: bool,
-}
-
-impl Missing {
-    fn add(&mut self, rule: &'static str, line: Option<String>) {
-        self.rule.get_or_insert(rule);
-        match line {
-            Some(line) => self.lines.push(line),
-            None => self.hopeless = true,
-        }
-    }
-
-    fn into_answer(self, cause: DenialCause, label: &Label, attempted: String) -> Result<(), Denial> {
-        let Some(rule) = self.rule else { return Ok(()) };
-        let denial = Denial::new(cause, label, rule, attempted);
-        Err(if self.hopeless { denial } else { denial.suggest(self.lines.join("\n")) })
-    }
 }
 
 fn range_line(min: i64, max: i64) -> String {
@@ -111,7 +87,7 @@ impl BoundDatabase {
             DatabaseCall::Sessions => {
                 let mut missing = Missing::default();
                 self.need_verb(DatabasesVerb::Sessions, &mut missing);
-                missing.into_answer(DenialCause::NotGranted, &self.label, format!("sessions of {}", self.database))
+                missing.answer(&self.label, format_args!("sessions of {}", self.database))
             }
             DatabaseCall::Settings => self.admits_settings(),
             DatabaseCall::Set { setting, value } => self.admits_set(setting, *value),
@@ -137,9 +113,8 @@ impl BoundDatabase {
     fn need_verb(&self, verb: DatabasesVerb, missing: &mut Missing) -> bool {
         let granted = self.grant.verbs.contains(&verb);
         if !granted {
-            let verbs: BTreeSet<DatabasesVerb> = self.grant.verbs.iter().copied().chain([verb]).collect();
-            let list = suggest::list(verbs.iter().map(|verb| verb.as_str()));
-            missing.add("verbs", Some(self.manifest("verbs", list)));
+            let list = suggest::list_with(&self.grant.verbs, verb, DatabasesVerb::as_str);
+            missing.add("verbs", self.manifest("verbs", list));
         }
         granted
     }
@@ -152,7 +127,7 @@ impl BoundDatabase {
             let line = any.map(|setting| self.manifest(&format!("settings.{setting}"), suggest::text("read")));
             missing.add("settings", line);
         }
-        missing.into_answer(DenialCause::NotGranted, &self.label, format!("settings of {}", self.database))
+        missing.answer(&self.label, format_args!("settings of {}", self.database))
     }
 
     fn admits_set(&self, name: &str, value: i64) -> Result<(), Denial> {
@@ -169,13 +144,13 @@ impl BoundDatabase {
         let (asked, left) = (self.grant.settings.get(&setting).copied().flatten(), self.ranges.get(&setting).copied());
         if !holds(asked, value) {
             let key = format!("settings.{setting}");
-            missing.add("settings", Some(self.manifest(&key, widened(asked, value))));
+            missing.add("settings", self.manifest(&key, widened(asked, value)));
         }
         if !holds(left, value) {
             let key = format!("settings.{setting}");
-            missing.add("runner.database.settings", Some(self.runner(&key, widened(left, value))));
+            missing.add("runner.database.settings", self.runner(&key, widened(left, value)));
         }
-        missing.into_answer(DenialCause::NotGranted, &self.label, attempted)
+        missing.answer(&self.label, attempted)
     }
 
     fn admits_ending(&self, older_than_s: u64, application: &str, at_most: u32, ended: u32) -> Result<(), Denial> {
@@ -193,15 +168,14 @@ impl BoundDatabase {
         let bounds = self.grant.ending.as_ref();
         self.need_application(bounds, &name, &mut missing);
         self.need_idle(bounds, older_than_s, &mut missing);
-        let within = missing.rule.is_none();
         let total = ended.saturating_add(at_most);
         if bounds.is_none_or(|bounds| total > bounds.at_most) {
             let possible = total <= MAX_ENDED;
-            missing.add("at_most", possible.then(|| self.manifest("at_most", total.max(1))));
+            // The grant covers each of them, and not so many.
+            let line = possible.then(|| self.manifest("at_most", total.max(1)));
+            missing.add_as(DenialCause::OverBudget, "at_most", line);
         }
-        // The grant covers each of them, and not so many.
-        let cause = if within { DenialCause::OverBudget } else { DenialCause::NotGranted };
-        missing.into_answer(cause, &self.label, attempted)
+        missing.answer(&self.label, attempted)
     }
 
     fn need_application(&self, bounds: Option<&EndingBounds>, name: &ApplicationName, missing: &mut Missing) {
@@ -216,11 +190,11 @@ impl BoundDatabase {
             None => Some(&none),
         };
         if let Some(asked) = asked.filter(|names| !names.contains(name)) {
-            missing.add("applications", Some(self.manifest("applications", with(asked))));
+            missing.add("applications", self.manifest("applications", with(asked)));
         }
         if !self.applications.contains(name) {
             let line = self.runner("applications", with(&self.applications));
-            missing.add("runner.database.applications", Some(line));
+            missing.add("runner.database.applications", line);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use theriac_model::target::MountPath;
 use theriac_model::time::Span;
 use theriac_model::units::Bytes;
 
+use super::missing::{Missing, Verbs};
 use super::{Globs, suggest};
 use crate::grant::{FilesGrant, FilesVerb, InUse, never};
 use crate::host::DirectoryConfig;
@@ -108,38 +110,35 @@ impl BoundDir {
         Self { matching: self.match_deleted.clone(), match_key: "match_deleted", ..self.clone() }
     }
 
+    const fn all_verbs(&self) -> Verbs<'_, FilesVerb> {
+        Verbs { granted: &self.verbs, asked: &self.asked, left: &self.left }
+    }
+
     /// A verb of the directory as a whole (`list`, `list-deleted`, `space`).
     pub fn admits_verb(&self, verb: FilesVerb) -> Result<(), Denial> {
-        match self.verb_rule(verb) {
-            None => Ok(()),
-            Some((cause, rule)) => {
-                let lines = self.verb_lines(verb);
-                Err(self.denial(cause, rule, &format!("{verb} {}", self.dir)).suggest(lines.join("\n")))
-            }
-        }
+        let mut missing = Missing::default();
+        self.need_verb(verb, &mut missing);
+        missing.answer(&self.label, format_args!("{verb} {}", self.dir))
     }
 
     /// A verb of one file. The path is the one below the directory, in normal form.
     pub fn admits(&self, path: &Path, verb: FilesVerb) -> Result<(), Denial> {
         let attempted = format!("{verb} {}", shown(path));
         if !is_below(path) {
-            return Err(self.denial(DenialCause::NotGranted, "path", &attempted));
+            return Err(self.denial("path", &attempted));
         }
         if never_named(path) {
-            return Err(self.denial(DenialCause::NotGranted, "never", &attempted));
+            return Err(self.denial("never", &attempted));
         }
-        let first = self.verb_rule(verb).or_else(|| self.path_rule(path).map(|rule| (DenialCause::NotGranted, rule)));
-        let Some((cause, rule)) = first else { return Ok(()) };
-        let denial = self.denial(cause, rule, &attempted);
-        Err(match self.path_lines(path) {
-            Some(path_lines) => denial.suggest([self.verb_lines(verb), path_lines].concat().join("\n")),
-            None => denial,
-        })
+        let mut missing = Missing::default();
+        self.need_verb(verb, &mut missing);
+        self.need_path(path, &mut missing);
+        missing.answer(&self.label, attempted)
     }
 
     /// Whether a listing shows the file: globs and names only, no verb.
     pub fn shows(&self, path: &Path) -> bool {
-        is_below(path) && !never_named(path) && self.path_rule(path).is_none()
+        is_below(path) && !never_named(path) && !self.except.admits(path) && self.matching.admits(path)
     }
 
     /// The file's data is of a class that the operator calls reproducible.
@@ -155,8 +154,8 @@ impl BoundDir {
         }
         let attempted = format!("{verb} {} ({} s old)", shown(path), age.as_secs());
         let age = Span::from_secs(age.as_secs());
-        let line = suggest::manifest(Interface::Files, &self.label, "min_age", suggest::text(&age.to_string()));
-        Err(self.denial(DenialCause::NotGranted, "min_age", &attempted).suggest(line))
+        let line = self.manifest("min_age", suggest::text(&age.to_string()));
+        Err(self.denial("min_age", &attempted).suggest(line))
     }
 
     /// A changing verb needs room for one more file and for its bytes.
@@ -171,20 +170,15 @@ impl BoundDir {
             Bytes(bytes),
             Bytes(total)
         );
-        let mut lines = Vec::new();
-        let mut rule = None;
+        let mut missing = Missing::default();
         if files > self.max_files {
-            lines.push(suggest::manifest(Interface::Files, &self.label, "max_files", files));
-            rule = Some("max_files");
+            missing.add_as(DenialCause::OverBudget, "max_files", self.manifest("max_files", files));
         }
         if total > self.max_bytes.0 {
             let size = suggest::text(&format!("{total}B"));
-            lines.push(suggest::manifest(Interface::Files, &self.label, "max_bytes", size));
-            rule = rule.or(Some("max_bytes"));
+            missing.add_as(DenialCause::OverBudget, "max_bytes", self.manifest("max_bytes", size));
         }
-        rule.map_or(Ok(()), |rule| {
-            Err(self.denial(DenialCause::OverBudget, rule, &attempted).suggest(lines.join("\n")))
-        })
+        missing.answer(&self.label, attempted)
     }
 
     /// A verb that takes the file away needs enough newer matching files to stay.
@@ -193,8 +187,8 @@ impl BoundDir {
             return Ok(());
         }
         let attempted = format!("{verb} {} ({newer} newer files)", shown(path));
-        let line = suggest::manifest(Interface::Files, &self.label, "keep_newest", newer);
-        Err(self.denial(DenialCause::NotGranted, "keep_newest", &attempted).suggest(line))
+        let line = self.manifest("keep_newest", newer);
+        Err(self.denial("keep_newest", &attempted).suggest(line))
     }
 
     /// A changing verb and a file that somebody has open: it may be cut where every writer appends and the grant says so.
@@ -207,101 +201,69 @@ impl BoundDir {
         if safe && self.in_use == InUse::Truncate {
             return Ok(());
         }
-        let denial = self.denial(DenialCause::NotGranted, "in_use", &format!("{verb} {} (open)", shown(path)));
-        let line = suggest::manifest(Interface::Files, &self.label, "in_use", suggest::text("truncate"));
+        let denial = self.denial("in_use", &format!("{verb} {} (open)", shown(path)));
+        let line = self.manifest("in_use", suggest::text("truncate"));
         Err(if safe { denial.suggest(line) } else { denial })
     }
 
-    fn denial(&self, cause: DenialCause, rule: &str, attempted: &str) -> Denial {
-        Denial::new(cause, &self.label, rule, attempted)
+    fn denial(&self, rule: &str, attempted: &str) -> Denial {
+        Denial::new(DenialCause::NotGranted, &self.label, rule, attempted)
     }
 
-    /// The first rule about the verb that fails.
-    fn verb_rule(&self, verb: FilesVerb) -> Option<(DenialCause, &'static str)> {
-        if !self.asked.contains(&verb) {
-            Some((DenialCause::NotGranted, "verbs"))
-        } else if !self.verbs.contains(&verb) {
-            Some((DenialCause::NotGranted, "runner.directory.verbs"))
-        } else if verb.needs_archive() && self.archive_to.is_none() {
-            Some((DenialCause::Unavailable, "runner.directory.archive_to"))
-        } else if verb == FilesVerb::SetAside && self.set_aside.is_none() {
-            Some((DenialCause::Unavailable, "runner.directory.set_aside"))
-        } else {
-            None
-        }
+    fn manifest(&self, key: &str, value: impl Display) -> String {
+        suggest::manifest(Interface::Files, &self.label, key, value)
     }
 
-    fn path_rule(&self, path: &Path) -> Option<&'static str> {
-        if self.except.admits(path) {
-            Some("except")
-        } else if !self.matching.admits(path) {
-            Some(self.match_key)
-        } else {
-            None
-        }
+    fn runner(&self, key: &str, value: impl Display) -> String {
+        suggest::runner("directory", ("path", self.entry.as_str()), key, value)
     }
 
-    /// The lines that would allow the verb; with a verb come the keys that it needs.
-    fn verb_lines(&self, verb: FilesVerb) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut manifest = |key: &str, value: String| {
-            lines.push(suggest::manifest(Interface::Files, &self.label, key, value));
-        };
-        if !self.asked.contains(&verb) {
-            let verbs: BTreeSet<FilesVerb> = self.asked.iter().copied().chain([verb]).collect();
-            manifest("verbs", suggest::list(verbs.iter().map(|verb| verb.as_str())));
-            let operator = || r#"{ from = "operator" }"#.to_owned();
+    /// With a verb come the keys that it needs.
+    fn need_verb(&self, verb: FilesVerb, missing: &mut Missing) {
+        if self.all_verbs().not_asked(&verb) {
+            let mut manifest = |key, value: &str| missing.add("verbs", self.manifest(key, value));
+            manifest("verbs", &suggest::list_with(&self.asked, verb, FilesVerb::as_str));
+            let operator = r#"{ from = "operator" }"#;
             if verb.needs_archive() && !self.asked.iter().any(|verb| verb.needs_archive()) {
-                manifest("archive_to", operator());
+                manifest("archive_to", operator);
             }
             if verb == FilesVerb::SetAside {
-                manifest("set_aside", operator());
+                manifest("set_aside", operator);
             }
             if verb.changes() && !self.asked.iter().any(|verb| verb.changes()) {
-                manifest("max_files", "1".to_owned());
-                manifest("max_bytes", suggest::text("1GiB"));
-                manifest("min_age", suggest::text("1d"));
+                manifest("max_files", "1");
+                manifest("max_bytes", &suggest::text("1GiB"));
+                manifest("min_age", &suggest::text("1d"));
             }
         }
-        lines.extend(self.host_lines(verb));
-        lines
-    }
-
-    fn host_lines(&self, verb: FilesVerb) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut runner = |key: &str, value: String| {
-            lines.push(suggest::runner("directory", ("path", self.entry.as_str()), key, value));
-        };
-        if verb.changes() && !self.left.contains(&verb) {
-            let verbs: BTreeSet<FilesVerb> = self.left.iter().copied().chain([verb]).collect();
-            runner("verbs", suggest::list(verbs.iter().map(|verb| verb.as_str())));
+        if self.all_verbs().not_left(&verb, verb.changes()) {
+            let list = suggest::list_with(&self.left, verb, FilesVerb::as_str);
+            missing.add("runner.directory.verbs", self.runner("verbs", list));
         }
         // Where the manifest does not ask for the place, whether the operator names one is not known here: the line is right
         // where it is missing, and says the same again where it is not.
         if verb.needs_archive() && self.archive_to.is_none() {
-            runner("archive_to", suggest::text("/srv/archive"));
+            let line = self.runner("archive_to", suggest::text("/srv/archive"));
+            missing.add_as(DenialCause::Unavailable, "runner.directory.archive_to", line);
         }
         if verb == FilesVerb::SetAside && self.set_aside.is_none() {
-            runner("set_aside", suggest::text(&format!("{}-set-aside", self.entry)));
+            let line = self.runner("set_aside", suggest::text(&format!("{}-set-aside", self.entry)));
+            missing.add_as(DenialCause::Unavailable, "runner.directory.set_aside", line);
         }
-        lines
     }
 
-    /// The lines that would let this path through; `None` where none could (a name that is not UTF-8 has no line).
-    fn path_lines(&self, path: &Path) -> Option<Vec<String>> {
-        let mut lines = Vec::new();
+    fn need_path(&self, path: &Path, missing: &mut Missing) {
         if self.except.admits(path) {
             let holds = |glob: &&String| Globs::one(glob).is_ok_and(|glob| glob.compile_matcher().is_match(path));
             let rest = self.except.patterns().iter().filter(|glob| !holds(glob));
-            lines.push(suggest::manifest(Interface::Files, &self.label, "except", suggest::list(rest)));
+            missing.add("except", self.manifest("except", suggest::list(rest)));
         }
         if !self.matching.admits(path) {
-            let literal = Globs::literal(path.to_str()?);
-            Globs::one(&literal).ok()?;
-            let globs = self.matching.patterns().iter().chain([&literal]);
-            lines.push(suggest::manifest(Interface::Files, &self.label, self.match_key, suggest::list(globs)));
+            // A name that is not UTF-8 has no line.
+            let literal = path.to_str().map(Globs::literal).filter(|glob| Globs::one(glob).is_ok());
+            let globs = literal.map(|literal| suggest::list(self.matching.patterns().iter().chain([&literal])));
+            missing.add(self.match_key, globs.map(|globs| self.manifest(self.match_key, globs)));
         }
-        Some(lines)
     }
 }
 

@@ -14,6 +14,7 @@ use theriac_model::id::Label;
 use theriac_model::plan::PlannedEffect;
 use theriac_model::time::Span;
 
+use super::missing::Missing;
 use super::{suggest, unbound};
 use crate::grant::{AddBounds, FirewallGrant, FirewallVerb, never};
 use crate::host::{FirewallConfig, HostConfig};
@@ -36,9 +37,6 @@ pub struct BoundSet {
 
 /// The bounds of a grant without `add`: nothing is within them.
 const NOTHING: AddBounds = AddBounds { prefix4: 33, prefix6: 129, max_timeout: Span::from_secs(0), max_elements: 0 };
-
-/// One bound that a call is beyond: the rule, and the line that would move it.
-type Beyond = (&'static str, String);
 
 impl BoundSet {
     pub(super) fn bind(label: &Label, grant: &FirewallGrant, host: &HostConfig) -> Result<Self, Denial> {
@@ -80,51 +78,47 @@ impl BoundSet {
         if self.named.iter().any(|named| named.overlaps(&network)) {
             return never("runner.health");
         }
-        let beyond = self.beyond(&network, Span::from_secs(seconds.into()));
-        let Some((rule, _)) = beyond.first() else { return Ok(()) };
-        let lines: Vec<&str> = beyond.iter().map(|(_, line)| line.as_str()).collect();
-        Err(Denial::new(DenialCause::NotGranted, &self.label, rule, attempted).suggest(lines.join("\n")))
+        self.beyond(&network, Span::from_secs(seconds.into())).answer(&self.label, attempted)
     }
 
     fn admits_list(&self) -> Result<(), Denial> {
-        if self.asked.contains(&FirewallVerb::List) {
-            return Ok(());
+        let mut missing = Missing::default();
+        if !self.asked.contains(&FirewallVerb::List) {
+            missing.add("verbs", self.asking(FirewallVerb::List));
         }
-        let line = self.asking(FirewallVerb::List);
-        let attempted = format!("list {}", self.set);
-        Err(Denial::new(DenialCause::NotGranted, &self.label, "verbs", attempted).suggest(line))
+        missing.answer(&self.label, format_args!("list {}", self.set))
     }
 
     /// Every bound that an addition is beyond.
-    fn beyond(&self, network: &Network, timeout: Span) -> Vec<Beyond> {
-        let mut beyond = Vec::new();
+    fn beyond(&self, network: &Network, timeout: Span) -> Missing {
+        let mut beyond = Missing::default();
         if !self.asked.contains(&FirewallVerb::Add) {
-            beyond.push(("verbs", self.asking(FirewallVerb::Add)));
+            beyond.add("verbs", self.asking(FirewallVerb::Add));
             // It comes with the verb.
-            beyond.push(("max_elements", self.manifest("max_elements", 1)));
+            beyond.add("max_elements", self.manifest("max_elements", 1));
         }
         if !self.left.verbs.contains(&FirewallVerb::Add) {
-            beyond.push(("runner.firewall.verbs", self.runner("verbs", suggest::list(["add"]))));
+            beyond.add("runner.firewall.verbs", self.runner("verbs", suggest::list(["add"])));
         }
         if let Some(private) = never::private_range(network)
             && !(private.holds(network) && self.left.private.iter().any(|listed| listed.holds(network)))
         {
             let listed = self.left.private.iter().copied().chain([*network]).map(|network| network.to_string());
-            beyond.push(("runner.firewall.private", self.runner("private", suggest::list(listed))));
+            beyond.add("runner.firewall.private", self.runner("private", suggest::list(listed)));
         }
         self.beyond_prefix(network, &mut beyond);
         let asked = self.bounds.unwrap_or(NOTHING).max_timeout;
         if timeout > asked {
-            beyond.push(("max_timeout", self.manifest("max_timeout", suggest::text(&timeout.to_string()))));
+            beyond.add("max_timeout", self.manifest("max_timeout", suggest::text(&timeout.to_string())));
         }
         if timeout > self.left.max_timeout {
             let line = self.runner("max_timeout", suggest::text(&timeout.to_string()));
-            beyond.push(("runner.firewall.max_timeout", line));
+            beyond.add("runner.firewall.max_timeout", line);
         }
         beyond
     }
 
-    fn beyond_prefix(&self, network: &Network, beyond: &mut Vec<Beyond>) {
+    fn beyond_prefix(&self, network: &Network, beyond: &mut Missing) {
         let (prefix, bounds) = (network.prefix(), self.bounds);
         let (key, one, asked, rule, left) = match network.first() {
             IpAddr::V4(_) => {
@@ -136,21 +130,21 @@ impl BoundSet {
         };
         // Where nothing is written, single addresses are meant.
         if prefix < asked.unwrap_or(one) {
-            beyond.push((key, self.manifest(key, prefix)));
+            beyond.add(key, self.manifest(key, prefix));
         }
         if prefix < left {
-            beyond.push((rule, self.runner(key, prefix)));
+            beyond.add(rule, self.runner(key, prefix));
         }
     }
 
     /// One more in a run that has added so many.
     pub fn admits_count(&self, added: u32, attempted: impl std::fmt::Display) -> Result<(), Denial> {
         let wanted = added.saturating_add(1);
-        if wanted <= self.bounds.map_or(0, |bounds| bounds.max_elements) {
-            return Ok(());
+        let mut missing = Missing::default();
+        if wanted > self.bounds.map_or(0, |bounds| bounds.max_elements) {
+            missing.add_as(DenialCause::OverBudget, "max_elements", self.manifest("max_elements", wanted));
         }
-        let line = self.manifest("max_elements", wanted);
-        Err(Denial::new(DenialCause::OverBudget, &self.label, "max_elements", attempted).suggest(line))
+        missing.answer(&self.label, attempted)
     }
 
     /// How many may be put there in one hour.
@@ -161,11 +155,11 @@ impl BoundSet {
     /// One more in an hour in which so many were put there.
     pub fn admits_in_this_hour(&self, added: u32, attempted: impl std::fmt::Display) -> Result<(), Denial> {
         let wanted = added.saturating_add(1);
-        if wanted <= self.left.per_hour {
-            return Ok(());
+        let mut missing = Missing::default();
+        if wanted > self.left.per_hour {
+            missing.add_as(DenialCause::OverBudget, "runner.firewall.per_hour", self.runner("per_hour", wanted));
         }
-        let line = self.runner("per_hour", wanted);
-        Err(Denial::new(DenialCause::OverBudget, &self.label, "runner.firewall.per_hour", attempted).suggest(line))
+        missing.answer(&self.label, attempted)
     }
 
     /// A planned effect still lies within the grant, whatever the plan says of itself.
@@ -199,8 +193,7 @@ impl BoundSet {
     }
 
     fn asking(&self, verb: FirewallVerb) -> String {
-        let verbs: BTreeSet<FirewallVerb> = self.asked.iter().copied().chain([verb]).collect();
-        self.manifest("verbs", suggest::list(verbs.iter().map(|verb| verb.as_str())))
+        self.manifest("verbs", suggest::list_with(&self.asked, verb, FirewallVerb::as_str))
     }
 
     fn manifest(&self, key: &str, value: impl std::fmt::Display) -> String {

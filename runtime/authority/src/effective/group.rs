@@ -9,6 +9,7 @@ use theriac_model::id::Label;
 use theriac_model::target::Target;
 use theriac_model::unit::{Backend, Signal};
 
+use super::missing::{Missing, Verbs};
 use super::{suggest, unbound};
 use crate::grant::{GroupSource, ProcessesGrant, ProcessesVerb};
 use crate::host::HostConfig;
@@ -55,6 +56,10 @@ impl BoundGroup {
         })
     }
 
+    const fn all_verbs(&self) -> Verbs<'_, ProcessesVerb> {
+        Verbs { granted: &self.verbs, asked: &self.asked, left: &self.left }
+    }
+
     /// A call on the group.
     pub fn admits_group(&self, call: &GroupCall) -> Result<(), Denial> {
         let verb = match call {
@@ -75,40 +80,25 @@ impl BoundGroup {
     }
 
     fn admits(&self, verb: ProcessesVerb, signal: Option<Signal>) -> Result<(), Denial> {
-        let outside = signal.filter(|signal| !self.signals.contains(signal));
-        let rule = if !self.asked.contains(&verb) {
-            "verbs"
-        } else if !self.verbs.contains(&verb) {
-            "runner.processes"
-        } else if outside.is_some() {
-            "signals"
-        } else {
-            return Ok(());
-        };
+        let manifest = |key, list| suggest::manifest(Interface::Processes, &self.label, key, list);
+        let mut missing = Missing::default();
+        if self.all_verbs().not_asked(&verb) {
+            missing.add("verbs", manifest("verbs", suggest::list_with(&self.asked, verb, ProcessesVerb::as_str)));
+        }
+        if self.all_verbs().not_left(&verb, verb.changes()) {
+            let list = suggest::list_with(&self.left, verb, ProcessesVerb::as_str);
+            missing.add("runner.processes", host_line(&self.group, list));
+        }
+        if let Some(signal) = signal.filter(|signal| !self.signals.contains(signal)) {
+            let list = suggest::list_with(&self.signals, signal, Signal::as_str);
+            missing.add("signals", manifest("signals", list));
+        }
         let what = signal.map_or_else(String::new, |signal| format!(" {}", signal.as_str()));
-        let attempted = format!("{verb}{what} for {}", self.group);
-        let mut lines = Vec::new();
-        if !self.asked.contains(&verb) {
-            lines.push(suggest::manifest(Interface::Processes, &self.label, "verbs", with(&self.asked, verb)));
-        }
-        if let Some(signal) = outside {
-            let signals: BTreeSet<Signal> = self.signals.iter().copied().chain([signal]).collect();
-            let list = suggest::list(signals.iter().map(|signal| signal.as_str()));
-            lines.push(suggest::manifest(Interface::Processes, &self.label, "signals", list));
-        }
-        if verb.changes() && !self.left.contains(&verb) {
-            lines.push(host_line(&self.group, with(&self.left, verb)));
-        }
-        Err(Denial::new(DenialCause::NotGranted, &self.label, rule, attempted).suggest(lines.join("\n")))
+        missing.answer(&self.label, format_args!("{verb}{what} for {}", self.group))
     }
 }
 
 type Bound = (GroupId, Option<Backend>, BTreeSet<ProcessesVerb>);
-
-fn with(verbs: &BTreeSet<ProcessesVerb>, verb: ProcessesVerb) -> String {
-    let verbs: BTreeSet<ProcessesVerb> = verbs.iter().copied().chain([verb]).collect();
-    suggest::list(verbs.iter().map(|verb| verb.as_str()))
-}
 
 /// The line of `runner.toml` that leaves these verbs to the group.
 fn host_line(group: &GroupId, verbs: String) -> String {

@@ -9,6 +9,7 @@ use theriac_model::id::Label;
 use theriac_model::plan::PlannedEffect;
 use theriac_model::units::{Blob, Bytes};
 
+use super::missing::Missing;
 use super::{suggest, unbound};
 use crate::grant::HttpGrant;
 use crate::host::HostConfig;
@@ -38,6 +39,10 @@ pub(crate) fn is_path_below(path: &str) -> bool {
             && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
     };
     path.split('/').all(segment)
+}
+
+const fn has_body(method: HttpMethod) -> bool {
+    matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch)
 }
 
 /// Everything but unreserved characters as `%XX`.
@@ -130,36 +135,22 @@ impl BoundEndpoint {
     }
 
     fn admits_method(&self, method: HttpMethod, target: &str) -> Result<(), Denial> {
-        let asked = self.grant.methods.contains(&method);
-        let left = !method.changes() || self.left.contains(&method);
-        if asked && left {
-            return Ok(());
-        }
-        let with = |methods: &BTreeSet<HttpMethod>| {
-            let methods: BTreeSet<HttpMethod> = methods.iter().copied().chain([method]).collect();
-            suggest::list(methods.iter().map(|method| method.as_str()))
-        };
-        let mut lines = Vec::new();
-        if !asked {
-            lines.push(suggest::manifest(Interface::Http, &self.label, "methods", with(&self.grant.methods)));
-            let body = matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch);
-            if body
-                && !self
-                    .grant
-                    .methods
-                    .iter()
-                    .any(|method| matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch))
-            {
+        let with = |methods| suggest::list_with(methods, method, HttpMethod::as_str);
+        let manifest = |key, value| suggest::manifest(Interface::Http, &self.label, key, value);
+        let mut missing = Missing::default();
+        if !self.grant.methods.contains(&method) {
+            missing.add("methods", manifest("methods", with(&self.grant.methods)));
+            if has_body(method) && !self.grant.methods.iter().any(|method| has_body(*method)) {
                 // The parser wants to know how much, once there is a method with a body.
-                lines.push(suggest::manifest(Interface::Http, &self.label, "max_body", suggest::text("0B")));
+                missing.add("methods", manifest("max_body", suggest::text("0B")));
             }
         }
-        if !left {
-            let origin = self.grant.origin.to_string();
-            lines.push(suggest::runner("endpoint", ("origin", &origin), "methods", with(&self.left)));
+        if method.changes() && !self.left.contains(&method) {
+            let line =
+                suggest::runner("endpoint", ("origin", &self.grant.origin.to_string()), "methods", with(&self.left));
+            missing.add("runner.endpoint.methods", line);
         }
-        let rule = if asked { "runner.endpoint.methods" } else { "methods" };
-        Err(self.no(rule, method, target).suggest(lines.join("\n")))
+        missing.answer(&self.label, self.attempted(method, target))
     }
 
     fn admits_parameter(&self, method: HttpMethod, target: &str, name: &str, value: &str) -> Result<(), Denial> {
@@ -181,13 +172,12 @@ impl BoundEndpoint {
     }
 
     fn admits_body(&self, method: HttpMethod, target: &str, bytes: u64) -> Result<(), Denial> {
-        let has_body = matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch);
-        let most = if has_body { self.grant.max_body.0 } else { 0 };
+        let most = if has_body(method) { self.grant.max_body.0 } else { 0 };
         if bytes <= most {
             return Ok(());
         }
         let denial = self.no("max_body", method, target);
-        if !has_body || Bytes(bytes) > Bytes(256 << 10) {
+        if !has_body(method) || Bytes(bytes) > Bytes(256 << 10) {
             return Err(denial);
         }
         let line = suggest::manifest(Interface::Http, &self.label, "max_body", suggest::text(&format!("{bytes}B")));

@@ -8,6 +8,7 @@ use theriac_model::id::Label;
 use theriac_model::kernel::{KnobCall, KnobEffect, KnobName};
 use theriac_model::plan::PlannedEffect;
 
+use super::missing::Missing;
 use super::{suggest, unbound};
 use crate::grant::{KernelGrant, KernelVerb};
 use crate::host::HostConfig;
@@ -63,35 +64,22 @@ impl BoundKnob {
             KnobCall::Get => (KernelVerb::Get, None),
             KnobCall::Set { value } => (KernelVerb::Set, Some(*value)),
         };
-        let outside = |range| value.is_some_and(|value| !holds(range, value));
-        let rule = if !self.asked.contains(&verb) {
-            "verbs"
-        } else if outside(self.asked_range) {
-            "range"
-        } else if outside(self.left) {
-            "runner.knob.range"
-        } else {
-            return Ok(());
-        };
-        let attempted =
-            value.map_or_else(|| format!("get {}", self.knob), |value| format!("set {} to {value}", self.knob));
-        let mut lines = Vec::new();
+        let manifest = |key, line| suggest::manifest(Interface::Kernel, &self.label, key, line);
+        let mut missing = Missing::default();
         if !self.asked.contains(&verb) {
-            let verbs: BTreeSet<KernelVerb> = self.asked.iter().copied().chain([verb]).collect();
-            let list = suggest::list(verbs.iter().map(|verb| verb.as_str()));
-            lines.push(suggest::manifest(Interface::Kernel, &self.label, "verbs", list));
+            missing.add("verbs", manifest("verbs", suggest::list_with(&self.asked, verb, KernelVerb::as_str)));
         }
         if let Some(value) = value {
-            if outside(self.asked_range) {
-                let range = widened(self.asked_range, value);
-                lines.push(suggest::manifest(Interface::Kernel, &self.label, "range", range));
+            if !holds(self.asked_range, value) {
+                missing.add("range", manifest("range", widened(self.asked_range, value)));
             }
-            if outside(self.left) {
+            if !holds(self.left, value) {
                 let range = widened(self.left, value);
-                lines.push(suggest::runner("knob", ("name", self.knob.as_str()), "range", range));
+                missing.add("runner.knob.range", suggest::runner("knob", ("name", self.knob.as_str()), "range", range));
             }
         }
-        Err(Denial::new(DenialCause::NotGranted, &self.label, rule, attempted).suggest(lines.join("\n")))
+        let to = value.map_or_else(String::new, |value| format!(" to {value}"));
+        missing.answer(&self.label, format_args!("{verb} {}{to}", self.knob))
     }
 
     /// A planned effect still lies within the grant, whatever the plan says of itself.

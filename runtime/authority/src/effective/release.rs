@@ -10,6 +10,7 @@ use theriac_model::release::{ReleaseCall, ReleaseEffect, ReleasePlace};
 use theriac_model::target::Target;
 use theriac_model::units::Permille;
 
+use super::missing::{Missing, Verbs};
 use super::{suggest, unbound};
 use crate::grant::{ReleasesGrant, ReleasesVerb, UnitSource};
 use crate::host::HostConfig;
@@ -64,6 +65,10 @@ impl BoundRelease {
         })
     }
 
+    const fn all_verbs(&self) -> Verbs<'_, ReleasesVerb> {
+        Verbs { granted: &self.verbs, asked: &self.asked, left: &self.left }
+    }
+
     /// A call on the releases.
     pub fn admits(&self, call: ReleaseCall) -> Result<(), Denial> {
         let verb = match call {
@@ -71,23 +76,16 @@ impl BoundRelease {
             ReleaseCall::Previous => ReleasesVerb::Previous,
             ReleaseCall::SwitchBack => ReleasesVerb::SwitchBack,
         };
-        if self.verbs.contains(&verb) {
-            return Ok(());
+        let with = |verbs| suggest::list_with(verbs, verb, ReleasesVerb::as_str);
+        let mut missing = Missing::default();
+        if self.all_verbs().not_asked(&verb) {
+            missing.add("verbs", suggest::manifest(Interface::Releases, &self.label, "verbs", with(&self.asked)));
         }
-        let with = |verbs: &BTreeSet<ReleasesVerb>| {
-            let verbs: BTreeSet<ReleasesVerb> = verbs.iter().copied().chain([verb]).collect();
-            suggest::list(verbs.iter().map(|verb| verb.as_str()))
-        };
-        let mut lines = Vec::new();
-        if !self.asked.contains(&verb) {
-            lines.push(suggest::manifest(Interface::Releases, &self.label, "verbs", with(&self.asked)));
+        if self.all_verbs().not_left(&verb, verb.changes()) {
+            let line = suggest::runner("release", ("unit", self.unit.as_str()), "verbs", with(&self.left));
+            missing.add("runner.release.verbs", line);
         }
-        if verb.changes() && !self.left.contains(&verb) {
-            lines.push(suggest::runner("release", ("unit", self.unit.as_str()), "verbs", with(&self.left)));
-        }
-        let rule = if self.asked.contains(&verb) { "runner.release.verbs" } else { "verbs" };
-        let attempted = format!("{verb} of the releases of {}", self.unit);
-        Err(Denial::new(DenialCause::NotGranted, &self.label, rule, attempted).suggest(lines.join("\n")))
+        missing.answer(&self.label, format_args!("{verb} of the releases of {}", self.unit))
     }
 
     /// A planned effect still lies within the grant, whatever the plan says of itself.

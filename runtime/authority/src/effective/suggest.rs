@@ -3,6 +3,7 @@
 //! Each line begins with the file it belongs to, then either a dotted key that takes the place of the present one, or the entry
 //! of a list and the key in it. A test reads these lines and applies them.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use theriac_model::call::Interface;
@@ -30,6 +31,12 @@ pub(super) fn text(text: &str) -> String {
 pub(super) fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| text(item.as_ref())).collect();
     format!("[{}]", items.join(", "))
+}
+
+/// The list of these words and one more, each in its place.
+pub(super) fn list_with<T: Copy + Ord>(words: &BTreeSet<T>, more: T, text: impl Fn(T) -> &'static str) -> String {
+    let words: BTreeSet<T> = words.iter().copied().chain([more]).collect();
+    list(words.into_iter().map(text))
 }
 
 /// The table a unit is listed in: systemd's names have a dot, the launcher's have none.

@@ -11,6 +11,7 @@ use theriac_model::time::Span;
 use theriac_model::unit::{Backend, Property, Signal};
 use theriac_model::units::{Bytes, Permille};
 
+use super::missing::{Missing, Verbs};
 use super::{suggest, unbound};
 use crate::grant::{PropertyBounds, UnitSource, UnitsGrant, UnitsVerb, never};
 use crate::host::{HostConfig, UnitConfig};
@@ -118,35 +119,38 @@ impl BoundUnit {
         })
     }
 
+    const fn all_verbs(&self) -> Verbs<'_, UnitsVerb> {
+        Verbs { granted: &self.verbs, asked: &self.asked, left: &self.left }
+    }
+
     /// A call on the unit: verb, signal, bounds.
     pub fn admits(&self, call: &UnitCall) -> Result<(), Denial> {
         let Some(verb) = verb_of(call) else { return Ok(()) };
-        let outside = match call {
-            UnitCall::Kill { signal, .. } => !self.signals.contains(signal),
-            UnitCall::SetProperty { property } => !within(&self.bounds, property),
-            UnitCall::Name
-            | UnitCall::Status
-            | UnitCall::Start
-            | UnitCall::Stop
-            | UnitCall::Restart
-            | UnitCall::Reload
-            | UnitCall::ResetFailed
-            | UnitCall::LogTail { .. } => false,
-        };
-        let rule = if !self.asked.contains(&verb) {
-            "verbs"
-        } else if !self.verbs.contains(&verb) {
-            "runner.unit.verbs"
-        } else if outside {
-            if verb == UnitsVerb::Kill { "signals" } else { "bounds" }
-        } else {
-            return Ok(());
-        };
-        let denial = Denial::new(DenialCause::NotGranted, &self.label, rule, self.attempted(verb, call));
-        Err(match self.lines(verb, call) {
-            Some(lines) => denial.suggest(lines.join("\n")),
-            None => denial,
-        })
+        let manifest = |key: &str, value: String| suggest::manifest(Interface::Units, &self.label, key, value);
+        let mut missing = Missing::default();
+        if self.all_verbs().not_asked(&verb) {
+            missing.add("verbs", manifest("verbs", suggest::list_with(&self.asked, verb, UnitsVerb::as_str)));
+        }
+        if self.all_verbs().not_left(&verb, verb.changes()) {
+            let table = match self.backend {
+                Backend::Systemd => "unit",
+                Backend::Supervised => "service",
+            };
+            let list = suggest::list_with(&self.left, verb, UnitsVerb::as_str);
+            missing.add("runner.unit.verbs", suggest::runner(table, ("name", self.unit.as_str()), "verbs", list));
+        }
+        if let UnitCall::Kill { signal, .. } = call
+            && !self.signals.contains(signal)
+        {
+            let list = suggest::list_with(&self.signals, *signal, Signal::as_str);
+            missing.add("signals", manifest("signals", list));
+        }
+        if let UnitCall::SetProperty { property } = call
+            && !within(&self.bounds, property)
+        {
+            missing.add("bounds", widened(&self.bounds, property).map(|(key, value)| manifest(key, value)));
+        }
+        missing.answer(&self.label, self.attempted(verb, call))
     }
 
     fn attempted(&self, verb: UnitsVerb, call: &UnitCall) -> String {
@@ -162,37 +166,6 @@ impl BoundUnit {
             | UnitCall::ResetFailed
             | UnitCall::LogTail { .. } => format!("{verb} {}", self.unit),
         }
-    }
-
-    fn lines(&self, verb: UnitsVerb, call: &UnitCall) -> Option<Vec<String>> {
-        let mut lines = Vec::new();
-        let manifest = |key: &str, value: String| suggest::manifest(Interface::Units, &self.label, key, value);
-        if !self.asked.contains(&verb) {
-            let verbs: BTreeSet<UnitsVerb> = self.asked.iter().copied().chain([verb]).collect();
-            lines.push(manifest("verbs", suggest::list(verbs.iter().map(|verb| verb.as_str()))));
-        }
-        if let UnitCall::Kill { signal, .. } = call
-            && !self.signals.contains(signal)
-        {
-            let signals: BTreeSet<Signal> = self.signals.iter().copied().chain([*signal]).collect();
-            lines.push(manifest("signals", suggest::list(signals.iter().map(|signal| signal.as_str()))));
-        }
-        if let UnitCall::SetProperty { property } = call
-            && !within(&self.bounds, property)
-        {
-            let (key, value) = widened(&self.bounds, property)?;
-            lines.push(manifest(key, value));
-        }
-        if verb.changes() && !self.left.contains(&verb) {
-            let verbs: BTreeSet<UnitsVerb> = self.left.iter().copied().chain([verb]).collect();
-            let table = match self.backend {
-                Backend::Systemd => "unit",
-                Backend::Supervised => "service",
-            };
-            let list = suggest::list(verbs.iter().map(|verb| verb.as_str()));
-            lines.push(suggest::runner(table, ("name", self.unit.as_str()), "verbs", list));
-        }
-        Some(lines)
     }
 }
 
