@@ -18,6 +18,7 @@ use theriac_authority::approval::{Approval, Validity};
 use theriac_authority::key::Signer;
 use theriac_authority::note::Note;
 use theriac_authority::package;
+use theriac_authority::trust::Class;
 use theriac_model::id::KeyName;
 use theriac_model::time::Timestamp;
 use theriac_protocol::agent::{AgentAnswer, AgentRequest, AgentStatus};
@@ -237,8 +238,9 @@ fn configure(layout: &Layout, plan: &Plan, ports: &[u16], patient: &Path) -> any
 fn sign(layout: &Layout, remedies: &[&str]) -> anyhow::Result<()> {
     let signer = Signer::generate(KeyName::parse("bench/signer")?)?;
     let trust = format!(
-        "[[signer]]\nname = \"bench/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"certificates-observe\", \"certificates-change\", \"releases-observe\", \"releases-change\", \"databases-observe\", \"databases-change\"]\n",
-        signer.public()
+        "[[signer]]\nname = \"bench/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = {:?}\n",
+        signer.public(),
+        Class::ALL.map(Class::as_str)
     );
     fs::write(layout.config.join("trust.toml"), trust)?;
     for name in remedies {

@@ -2,6 +2,7 @@
 
 mod journal;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use theriac_model::id::UnitName;
@@ -18,7 +19,7 @@ struct World {
 }
 
 /// One boot for all of them: each leaves nginx as it found it, running.
-// SV10.
+// SV10, PR05.
 #[test]
 fn the_systemd_backend_drives_a_real_nginx() {
     let machine = match SystemdBox::up("backend").unwrap() {
@@ -35,6 +36,8 @@ fn the_systemd_backend_drives_a_real_nginx() {
     starts_and_serves(&world);
     a_restart_is_another_invocation_and_a_reload_is_not(&world);
     a_kill_is_a_failure_and_a_stop_is_on_purpose(&world);
+    a_start_right_after_a_kill_starts_it_again(&world);
+    a_kill_leaves_nobody_of_those_who_fork_faster_than_they_can_be_listed(&world);
     a_limit_is_in_the_kernel_or_it_is_unavailable(&world);
     an_alias_is_refused_with_its_own_name(&world);
     a_masked_and_a_missing_unit_are_told_apart(&world);
@@ -53,6 +56,10 @@ fn units_of_our_own(machine: &SystemdBox) {
     machine.write(&format!("{units}/flaky.service"), flaky).unwrap();
     let slow = "[Service]\nExecStart=/bin/sleep infinity\nExecStop=/bin/sleep 30\n";
     machine.write(&format!("{units}/slow.service"), slow).unwrap();
+    // Four shells, each of which forks as fast as it can, and waits for each child: never more than nine processes. Orphans
+    // would keep systemd itself so busy with reaping that it answers nobody.
+    let forks = "[Service]\nExecStart=/bin/sh -c 'for i in 1 2 3 4; do (while :; do /bin/true; done) & done; wait'\n";
+    machine.write(&format!("{units}/forks.service"), forks).unwrap();
     machine.write(&format!("{units}/hidden.service"), "[Service]\nExecStart=/bin/sleep infinity\n").unwrap();
     machine.run(&["rm", &format!("{units}/hidden.service")]).unwrap();
     machine.run(&["ln", "-s", "/dev/null", &format!("{units}/hidden.service")]).unwrap();
@@ -116,6 +123,31 @@ fn a_kill_is_a_failure_and_a_stop_is_on_purpose(world: &World) {
     let error = world.systemd.kill(&nginx, KillWhom::Main, Signal::Hup).unwrap_err();
     assert!(matches!(error, UnitError::Refused { .. }), "there is nobody to kill: {error}");
     assert!(world.systemd.start(&nginx, TIMEOUT).unwrap().is_up());
+}
+
+fn a_start_right_after_a_kill_starts_it_again(world: &World) {
+    let nginx = unit("nginx.service");
+    let before = world.systemd.state(&nginx).unwrap();
+    world.systemd.kill(&nginx, KillWhom::All, Signal::Kill).unwrap();
+    let after = world.systemd.start(&nginx, TIMEOUT).unwrap();
+    assert!(after.is_up() && after.invocation != before.invocation && serves(world), "{after:?}");
+}
+
+fn a_kill_leaves_nobody_of_those_who_fork_faster_than_they_can_be_listed(world: &World) {
+    let forks = unit("forks.service");
+    let state = world.systemd.start(&forks, TIMEOUT).unwrap();
+    let inside = || -> BTreeSet<String> {
+        // Where systemd keeps its groups on v1, and on v2.
+        let trees =
+            ["systemd", "."].map(|tree| world.machine.cgroups().join(tree).join(state.cgroup.trim_start_matches('/')));
+        let lists = trees.into_iter().filter_map(|group| std::fs::read_to_string(group.join("cgroup.procs")).ok());
+        lists.flat_map(|list| list.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    let before = until("the forks", || Some(inside()).filter(|pids| pids.len() > 4));
+    until("others in their place", || Some(inside()).filter(|now| now.difference(&before).count() > 1));
+    let ended = world.systemd.kill(&forks, KillWhom::All, Signal::Kill).unwrap();
+    assert_eq!((ended.active, ended.result.as_str()), (ActiveState::Failed, "signal"));
+    assert_eq!(inside(), BTreeSet::new());
 }
 
 fn a_limit_is_in_the_kernel_or_it_is_unavailable(world: &World) {

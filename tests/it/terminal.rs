@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use theriac_authority::key::{Passphrase, Signer};
+use theriac_authority::trust::Class;
 use theriac_model::id::KeyName;
 use theriac_protocol::layout::{Layout, Socket};
 use theriac_protocol::operator::{OperatorAnswer, OperatorRequest};
@@ -92,9 +93,10 @@ impl Terminal {
         write(
             "trust.toml",
             &format!(
-                "[[signer]]\nname = \"test/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"units-observe\", \"units-change\"]\n\
+                "[[signer]]\nname = \"test/signer\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = {:?}\n\
                  [operators]\nkeys = [\"{}\"]\n",
                 signer.public(),
+                Class::ALL.map(Class::as_str),
                 operator.public()
             ),
         );

@@ -113,6 +113,7 @@ impl Supervisor {
                 Some(main) => self.signal_one(main, raw(signal)),
                 None => return Some(LauncherAnswer::Refused("it has no main process".to_owned())),
             },
+            KillWhom::All if signal == Signal::Kill => self.apply(index, Event::KillAsked),
             KillWhom::All => {
                 for member in self.members(index) {
                     self.signal_one(member.key, raw(signal));

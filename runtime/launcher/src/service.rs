@@ -90,6 +90,8 @@ pub(crate) enum Event {
     StopAsked,
     RestartAsked,
     ResetAsked,
+    /// KILL for every process.
+    KillAsked,
     Spawned(ProcessKey),
     SpawnFailed,
     MainEnded(Outcome),
@@ -154,6 +156,7 @@ impl Service {
                 self.end_by_request(main, After::Start, now)
             }
             (Phase::Up { .. }, Event::MainEnded(outcome)) => self.end_by_itself(outcome, now),
+            (phase, Event::KillAsked) => self.end_by_kill(phase, now),
             (Phase::Waiting { outcome, .. }, Event::StopAsked) => {
                 self.phase = Phase::Down { outcome, by: By::Request };
                 Action::Nothing
@@ -177,7 +180,7 @@ impl Service {
                 Action::Nothing
             }
             (Phase::Ending { main, outcome, by, after, killed, .. }, Event::Deadline) => {
-                let outcome = if main.is_some() { Outcome::Timeout } else { outcome };
+                let outcome = if main.is_some() && killed.is_none() { Outcome::Timeout } else { outcome };
                 let killed = Some(killed.unwrap_or(now));
                 self.phase = Phase::Ending { main, outcome, by, after, killed, deadline: now + KILL_AGAIN };
                 Action::Kill
@@ -214,6 +217,18 @@ impl Service {
         let (main, deadline) = (Some(main), now + self.spec.stop_timeout);
         self.phase = Phase::Ending { main, outcome: Outcome::Success, by: By::Request, after, killed: None, deadline };
         Action::Terminate
+    }
+
+    /// Nothing survives that, so it counts as ending before it has ended: a start that comes meanwhile waits for it, and would
+    /// find it running and do nothing otherwise.
+    fn end_by_kill(&mut self, phase: Phase, now: Instant) -> Action {
+        let (main, outcome, by, after, killed) = match phase {
+            Phase::Up { main } => (Some(main), Outcome::Success, By::Itself, After::Policy, now),
+            Phase::Ending { main, outcome, by, after, killed, .. } => (main, outcome, by, after, killed.unwrap_or(now)),
+            Phase::Down { .. } | Phase::Waiting { .. } => return Action::Nothing,
+        };
+        self.phase = Phase::Ending { main, outcome, by, after, killed: Some(killed), deadline: now + KILL_AGAIN };
+        Action::Kill
     }
 
     /// The main process is gone; what it left behind is ended, too, before anything follows.
@@ -416,6 +431,29 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_follows_a_kill_waits_for_the_last_process() {
+        let mut world = World::new("restart = \"never\"");
+        world.up();
+        assert_eq!(world.on(Event::KillAsked), Action::Kill);
+        assert_eq!(world.on(Event::StartAsked), Action::Nothing);
+        assert_eq!(world.on(Event::MainEnded(Outcome::Signal)), Action::Nothing);
+        assert_eq!(world.on(Event::AllGone), Action::Spawn);
+    }
+
+    #[test]
+    fn what_is_killed_and_slow_to_end_is_killed_again_and_is_a_failure_that_nobody_wanted() {
+        let mut world = World::new("restart = \"never\"");
+        world.up();
+        world.on(Event::KillAsked);
+        world.expect(ActiveState::Deactivating, ["stop-sigkill", "success"], [false, false]);
+        world.now += KILL_AGAIN;
+        assert_eq!(world.on(Event::Deadline), Action::Kill);
+        world.on(Event::MainEnded(Outcome::Signal));
+        world.on(Event::AllGone);
+        world.expect(ActiveState::Failed, ["failed", "signal"], [false, false]);
+    }
+
+    #[test]
     fn a_stop_by_request_is_on_purpose_even_when_it_took_a_kill() {
         let mut world = World::new("");
         world.up();
@@ -486,6 +524,7 @@ mod tests {
             Event::StopAsked,
             Event::RestartAsked,
             Event::ResetAsked,
+            Event::KillAsked,
             Event::MainEnded(Outcome::Signal),
             Event::AllGone,
             Event::Deadline,

@@ -278,6 +278,36 @@ fn restart_reload_and_kill_do_what_they_say() {
     launcher.wait_for("the automatic restart", |state| state.restarts == 1 && state.is_up());
 }
 
+#[test]
+fn a_start_right_after_a_kill_starts_it_again() {
+    let launcher = Launcher::start(&service("exec sleep 1000", "restart = \"never\""));
+    let before = launcher.wait_for("the start", |state| state.active == ActiveState::Active);
+    let mut peer = launcher.peer();
+    // Both are there before the kernel has ended anything.
+    peer.send(LauncherRequest::Kill { name: web(), whom: KillWhom::All, signal: Signal::Kill });
+    let after = unit(peer.ask(LauncherRequest::Start { name: web() }));
+    assert!(after.is_up() && after.invocation != before.invocation, "{after:?}");
+    assert_eq!(marked(&before.invocation), Vec::<u32>::new());
+}
+
+/// Eight processes, each of which hands itself on to a new one as fast as it can: never more than that, and never the same.
+const RELAY: &str = r#"trap "" TERM; echo "/bin/sh DIR/relay &" > DIR/relay; for i in 1 2 3 4 5 6 7 8; do /bin/sh DIR/relay & done; while :; do sleep 1000; done"#;
+
+// PR05.
+#[test]
+fn a_kill_leaves_nobody_of_those_who_fork_faster_than_they_can_be_listed() {
+    let launcher = Launcher::start(&service(RELAY, "restart = \"never\""));
+    let before = launcher.wait_for("the relay", |state| state.pids.len() > 4);
+    until("others in their place", || {
+        let now = launcher.state().pids;
+        (now.len() > 4 && now.iter().filter(|pid| before.pids.contains(pid)).count() <= 2).then_some(())
+    });
+    unit(launcher.peer().ask(LauncherRequest::Kill { name: web(), whom: KillWhom::All, signal: Signal::Kill }));
+    let after = launcher.wait_for("the end", |state| state.active == ActiveState::Failed);
+    assert_eq!((after.result.as_str(), after.pids.len()), ("signal", 0));
+    assert_eq!(marked(&before.invocation), Vec::<u32>::new());
+}
+
 // EX11.
 #[test]
 fn a_service_gets_only_the_environment_and_descriptors_that_are_written_down() {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use theriac_authority::key::Signer;
+use theriac_authority::trust::Class;
 use theriac_model::id::KeyName;
 use theriac_protocol::layout::Layout;
 use theriac_tests::place::Place;
@@ -60,8 +61,9 @@ pub(super) fn write(place: &Place, layout: &Layout) {
     }
     let signer = Signer::generate(KeyName::parse("test/operator").unwrap()).unwrap();
     let trust = format!(
-        "[[signer]]\nname = \"test/operator\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = [\"observe\", \"files-read\", \"files-change\", \"units-observe\", \"units-change\", \"processes-observe\", \"processes-change\", \"certificates-observe\", \"certificates-change\", \"releases-observe\", \"releases-change\", \"databases-observe\", \"databases-change\"]\n",
-        signer.public()
+        "[[signer]]\nname = \"test/operator\"\nkey = \"{}\"\nremedies = [\"*\"]\nclasses = {:?}\n",
+        signer.public(),
+        Class::ALL.map(Class::as_str)
     );
     write("/etc/theriac/trust.toml", &trust);
     for name in REMEDIES {

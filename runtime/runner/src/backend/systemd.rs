@@ -7,12 +7,12 @@ use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream as _;
 use serde::Serialize;
 use theriac_model::id::UnitName;
-use theriac_model::unit::{KillWhom, Property, Signal, UnitState};
+use theriac_model::unit::{ActiveState, KillWhom, Property, Signal, UnitState};
 use theriac_probe::journal_file::JournalFiles;
 use theriac_probe::systemd as probe;
 use zbus::wire::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
@@ -31,7 +31,7 @@ const AT_ONCE: Duration = Duration::from_secs(8);
 const NAME_ASKED: Duration = Duration::from_secs(2);
 /// systemd writes the cgroup files soon after its answer, from a queue.
 const REALISED: Duration = Duration::from_secs(2);
-/// Between two looks at a kernel file.
+/// Between two looks at a kernel file, or at a unit that was killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// On top of a timeout that is kept on the bus' thread already.
 const GRACE: Duration = Duration::from_secs(1);
@@ -139,6 +139,21 @@ impl Systemd {
     fn job(&self, verb: Verb, unit: &UnitName, timeout: Duration) -> Result<UnitState, UnitError> {
         let (bus, name) = (Arc::clone(&self.bus), unit.clone());
         self.wait(verb.word(), unit, timeout, async move { bus.job(verb, &name).await })
+    }
+
+    /// Nothing survives a KILL, but it takes its moment: a start before that finds the unit running and does nothing. What
+    /// systemd then starts by itself is waited for, too.
+    fn until_it_has_ended(&self, before: &UnitState, mut now: UnitState) -> Result<UnitState, UnitError> {
+        let deadline = Instant::now() + AT_ONCE;
+        let ends = |state: &UnitState| {
+            let is_old = state.is_up() && state.invocation == before.invocation;
+            is_old || state.active == ActiveState::Deactivating || state.will_restart
+        };
+        while ends(&now) && Instant::now() < deadline {
+            std::thread::sleep(LOOK_AGAIN);
+            now = self.state(&before.name)?;
+        }
+        Ok(now)
     }
 
     /// A method with no job, then the state.
@@ -442,9 +457,9 @@ impl ServiceManager for Systemd {
     }
 
     fn kill(&self, unit: &UnitName, whom: KillWhom, signal: Signal) -> Result<UnitState, UnitError> {
-        let whom = match whom {
-            KillWhom::Main => "main",
-            KillWhom::All => "all",
+        let (for_good, whom) = match whom {
+            KillWhom::Main => (false, "main"),
+            KillWhom::All => (signal == Signal::Kill, "all"),
         };
         let number: i32 = match signal {
             Signal::Term => libc::SIGTERM,
@@ -453,7 +468,9 @@ impl ServiceManager for Systemd {
             Signal::Usr1 => libc::SIGUSR1,
         };
         let call = Call { verb: "kill", method: "KillUnit", unloaded: no_process };
-        self.call(call, unit, (unit.as_str().to_owned(), whom.to_owned(), number))
+        let before = self.state(unit)?;
+        let after = self.call(call, unit, (unit.as_str().to_owned(), whom.to_owned(), number))?;
+        if for_good { self.until_it_has_ended(&before, after) } else { Ok(after) }
     }
 
     fn reset_failed(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
