@@ -500,7 +500,7 @@ impl Supervisor {
     /// launcher as an orphan (it is the subreaper) and is told by its session, by having been seen before, or by its mark.
     fn attribute(&mut self, descendants: &[Stat]) -> Vec<(Stat, usize)> {
         let mut owners: BTreeMap<u32, usize> = BTreeMap::new();
-        let mut known = BTreeMap::new();
+        let (mut known, mut strays) = (BTreeMap::new(), BTreeSet::new());
         let mut owned = Vec::new();
         // Parents come before their children in the list.
         for stat in self.programs.without_jailed(descendants).iter().filter(|stat| !stat.zombie) {
@@ -519,7 +519,8 @@ impl Supervisor {
                     owned.push((*stat, owner));
                 }
                 None => {
-                    if self.strays.insert(stat.key) {
+                    strays.insert(stat.key);
+                    if !self.strays.contains(&stat.key) {
                         tracing::warn!(
                             pid = stat.key.pid,
                             "an orphan belongs to no service; it ends with the launcher"
@@ -528,7 +529,8 @@ impl Supervisor {
                 }
             }
         }
-        self.known = known;
+        // Both hold only who is still there: what forks without end must not fill the memory.
+        (self.known, self.strays) = (known, strays);
         owned
     }
 
