@@ -64,7 +64,7 @@ fn in_child(launcher: Pid, death: Signal, kept: &[RawFd]) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     rustix::thread::set_no_new_privs(true)?;
-    signals::unblock_all()?;
+    signals::forget_all()?;
     close_on_exec_from(3)?;
     kept.iter().try_for_each(|fd| keep(*fd))
 }

@@ -70,8 +70,13 @@ impl AsFd for Signals {
     }
 }
 
-/// Lets every signal through again; for the child between fork and exec, which inherits the mask.
-pub(crate) fn unblock_all() -> io::Result<()> {
+/// Every signal as a new program expects it, neither blocked nor ignored; for the child between fork and exec, which inherits both. Whoever
+/// starts the launcher by `nohup`, say, ignores HUP in it, and a service that reloads by HUP would never hear of it.
+pub(crate) fn forget_all() -> io::Result<()> {
+    // SAFETY: signal is async-signal-safe and takes a number and a constant; it refuses KILL, STOP, and the C library's own.
+    (1..=libc::SIGRTMAX()).for_each(|signal| unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+    });
     let set = set(&[]);
     // SAFETY: the set is initialised; sigprocmask is async-signal-safe.
     match unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) } {

@@ -41,7 +41,9 @@ impl Launcher {
         fs::remove_file(&told).ok();
         let ready = UnixDatagram::bind(&told).unwrap();
         ready.set_read_timeout(Some(PATIENCE)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_theriac-launcher"))
+        // As `nohup` starts it.
+        let child = Command::new("env")
+            .args(["--ignore-signal=HUP", env!("CARGO_BIN_EXE_theriac-launcher")])
             .args(["--config".as_ref(), dir, "--state".as_ref(), dir])
             .env("NOTIFY_SOCKET", &told)
             .stderr(Stdio::null())
@@ -324,6 +326,20 @@ fn a_service_gets_only_the_environment_and_descriptors_that_are_written_down() {
     assert!(env.contains(&state.invocation));
     let fds = fs::read_to_string(launcher.path("fds")).unwrap();
     assert!(!fds.contains("socket") && !fds.contains("lock") && !fds.contains("signalfd"), "{fds}");
+}
+
+#[test]
+fn a_service_ignores_no_signal_that_the_launcher_was_started_to_ignore() {
+    let launcher = Launcher::start(&service("exec sleep 1000", ""));
+    let service = launcher.wait_for("the start", |state| state.active == ActiveState::Active).main_pid;
+    // The C library's own two, 32 and 33, are ignored in whatever it starts.
+    let ignores = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+        u64::from_str_radix(mask, 16).unwrap() & !(0b11 << 31)
+    };
+    assert_eq!(ignores(launcher.child.id()) & 1, 1, "the launcher was told to ignore HUP");
+    assert_eq!(ignores(service), 0);
 }
 
 #[test]
